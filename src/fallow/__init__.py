@@ -1,0 +1,72 @@
+"""Fallow trains better vision models from the images you never labeled.
+
+One verb is one function with the names and defaults of the command: ``fallow.train("photos/")``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from fallow._version import __version__
+from fallow.errors import FallowError
+
+if TYPE_CHECKING:
+    from fallow.verbs import (
+        Evaluation,
+        Prediction,
+        Result,
+        demo,
+        doctor,
+        evaluate,
+        export,
+        init,
+        load,
+        methods_table,
+        predict,
+        train,
+    )
+
+_VERBS = (
+    "Evaluation",
+    "Prediction",
+    "Result",
+    "demo",
+    "doctor",
+    "evaluate",
+    "export",
+    "init",
+    "load",
+    "methods_table",
+    "predict",
+    "train",
+)
+
+
+def __getattr__(name: str) -> Any:
+    """Load a verb when it is first asked for: torch is heavy and ``import fallow`` should not be."""
+    if name in _VERBS:
+        return getattr(importlib.import_module("fallow.verbs"), name)
+    raise AttributeError(f"module 'fallow' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_VERBS])
+
+
+__all__ = [
+    "Evaluation",
+    "FallowError",
+    "Prediction",
+    "Result",
+    "__version__",
+    "demo",
+    "doctor",
+    "evaluate",
+    "export",
+    "init",
+    "load",
+    "methods_table",
+    "predict",
+    "train",
+]

@@ -1,0 +1,181 @@
+"""The command line: each command is a verb of the Python interface with the same names and defaults."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+from cyclopts import App, CycloptsError, Parameter
+
+from fallow._version import __version__
+from fallow.config import EmbedConfig, Section, TrainConfig
+from fallow.errors import FallowError
+
+_HELP = """Train better vision models from the images you never labeled.
+
+`fallow train photos/` takes a few labeled and many unlabeled images and returns the best model it can prove, or
+says honestly that labels alone were better. Start with `fallow demo`.
+"""
+_FIRST_SIGHT = {"embed": EmbedConfig}
+"""Sections whose fields are options of their own (--backbone); all others are reached by --set section.key=value."""
+
+
+def _options(model: type[Section], prefix: str = "") -> list[inspect.Parameter]:
+    """Turn the fields of a config model into keyword parameters that are None unless given."""
+    found = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            if name in _FIRST_SIGHT:
+                found += _options(_FIRST_SIGHT[name], f"{name}__")
+            continue
+        flag = field.annotation is bool
+        default = "" if field.default is None else str(field.default)
+        annotation = Annotated[
+            (bool if flag else str) | None,  # values are checked by the config itself, which gathers all mistakes
+            Parameter(
+                name=f"--{name.replace('_', '-')}",
+                help=field.description,
+                negative="",
+                show_default=(lambda _, text=default: text) if default and not flag else False,
+            ),
+        ]
+        found.append(inspect.Parameter(prefix + name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+    return found
+
+
+def _keyword(name: str, kind: Any, help_text: str, default: Any = None, flag: str | None = None) -> inspect.Parameter:
+    parameter = Parameter(name=flag or f"--{name}", help=help_text, negative="", show_default=False)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, parameter]
+    )
+
+
+def _signed(function: Callable[..., Any], parameters: Sequence[inspect.Parameter], like: Callable[..., Any]) -> Any:
+    function.__signature__ = inspect.Signature(list(parameters))  # type: ignore[attr-defined]
+    function.__annotations__ = {p.name: p.annotation for p in parameters}
+    function.__name__, function.__doc__ = like.__name__, _plain(like.__doc__ or "")
+    return function
+
+
+def _plain(doc: str) -> str:
+    """Keep the prose of a Google docstring: options carry their own help."""
+    lines = inspect.cleandoc(doc).splitlines()
+    ends = [i for i, line in enumerate(lines) if line.rstrip() in ("Args:", "Returns:", "Raises:", "Example:")]
+    return "\n".join(lines[: ends[0]] if ends else lines).strip()
+
+
+def _train_command() -> Any:
+    from fallow.verbs.train import train
+
+    def command(data: str, **given: Any) -> None:
+        from fallow.config import nest, parse_set
+
+        as_json = given.pop("json", False)
+        values = nest({k.replace("__", "."): _typed(v) for k, v in given.items() if k not in _TRAIN_ONLY and v is not None})
+        result = train(
+            data,
+            config=given.get("config"),
+            resume=given.get("resume", False),
+            set=parse_set(given.get("set_") or []),
+            show="json" if as_json else "auto",
+            from_process_start=True,
+            **values,
+        )
+        sys.stdout.write(json.dumps(result.to_json(), indent=2) + "\n" if as_json else result.screen())
+
+    parameters = [
+        inspect.Parameter(
+            "data",
+            inspect.Parameter.POSITIONAL_ONLY,
+            annotation=Annotated[str, Parameter(help="Folder of images, or a CSV of path,label.")],
+        ),
+        *_options(TrainConfig),
+        _keyword("config", Path | None, "YAML file with any of these options, like a run's config.yaml."),
+        _keyword("set_", list[str] | None, "Pin any value: --set embed.views=flip. May be repeated.", flag="--set"),
+        _keyword("resume", bool, "Go on with the run in --out where it was stopped.", default=False),
+        _keyword("json", bool, "Print result.json instead of the last screen.", default=False),
+    ]
+    return _signed(command, parameters, train)
+
+
+_TRAIN_ONLY = {"config", "set_", "resume", "json"}
+
+
+def _typed(value: Any) -> Any:
+    """Give numbers typed on the command line their type; everything else stays text."""
+    if not isinstance(value, str):
+        return value
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
+
+
+def _command(verb: Callable[..., Any]) -> Any:
+    """Make a command of a verb: same parameters, plus --json; the verb's result knows how to print itself."""
+    signature = inspect.signature(verb, eval_str=True)
+
+    def command(*args: Any, **given: Any) -> None:
+        as_json = given.pop("json", False)
+        result = verb(*args, **given)
+        sys.stdout.write(json.dumps(result.to_json(), indent=2) + "\n" if as_json else result.screen())
+
+    shown = [
+        p
+        for p in signature.parameters.values()
+        if not any(isinstance(a, Parameter) and a.parse is False for a in get_args(p.annotation)[1:])
+    ]
+    return _signed(command, [*shown, _keyword("json", bool, "Print JSON for a script.", default=False)], verb)
+
+
+def build_app() -> App:
+    """Return the command line application."""
+    from fallow.verbs import demo, doctor, evaluate, export, init, methods_table, predict
+
+    app = App(name="fallow", version=f"fallow {__version__}", help=_HELP, help_format="markdown", result_action="return_value")
+    app.command(_train_command(), name="train")
+    for verb, name in (
+        (predict, "predict"),
+        (evaluate, "evaluate"),
+        (export, "export"),
+        (methods_table, "methods"),
+        (init, "init"),
+        (doctor, "doctor"),
+        (demo, "demo"),
+    ):
+        app.command(_command(verb), name=name)
+    return app
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 well, 2 the input cannot be used (one sentence says why), 130 interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    try:
+        build_app()(arguments, exit_on_error=False, print_error=False)
+    except (FallowError, CycloptsError) as error:
+        if debug:
+            raise
+        sys.stderr.write(f"fallow: {_sentence(error)}\n")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        sys.stderr.write("\nfallow: interrupted; what was finished is kept, go on with --resume\n")
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        # The reader of a pipe went away (`fallow predict ... | head`): nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+
+
+def _sentence(error: BaseException) -> str:
+    return " ".join(str(error).split())

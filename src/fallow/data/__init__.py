@@ -1,0 +1,48 @@
+"""Where images come from: sources, decoding, the audit, folds."""
+
+from fallow.data.audit import Audit, audit
+from fallow.data.cache import cache_dir
+from fallow.data.checks import check_trainable, limit_validation
+from fallow.data.clean import Conflict, Leak, TwinGroup
+from fallow.data.folds import assign_folds, default_folds
+from fallow.data.images import ImageError, PixelScale, decode
+from fallow.data.reader import ImageReader
+from fallow.data.sources import (
+    SOURCE_SCHEMA,
+    ArraySource,
+    DatasetSource,
+    FolderSource,
+    Match,
+    Skipped,
+    Source,
+    TableFileSource,
+    open_source,
+)
+from fallow.data.table import ImageTable
+
+__all__ = [
+    "SOURCE_SCHEMA",
+    "ArraySource",
+    "Audit",
+    "Conflict",
+    "DatasetSource",
+    "FolderSource",
+    "ImageError",
+    "ImageReader",
+    "ImageTable",
+    "Leak",
+    "Match",
+    "PixelScale",
+    "Skipped",
+    "Source",
+    "TableFileSource",
+    "TwinGroup",
+    "assign_folds",
+    "audit",
+    "cache_dir",
+    "check_trainable",
+    "decode",
+    "default_folds",
+    "limit_validation",
+    "open_source",
+]

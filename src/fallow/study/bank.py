@@ -1,0 +1,115 @@
+"""The vectors of a study: every embedding is computed once, whoever asks for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fallow.config import EmbedConfig, View
+from fallow.models import Backbone, Embedder, Space, load_backbone
+from fallow.study.rung import ImageSet
+from fallow.types import Progress, silent
+
+
+_CHUNK = 4096
+
+
+@dataclass
+class SpaceBank:
+    """Backbones, embedders and the vectors they gave.
+
+    Attributes:
+        config: What was asked for about embeddings.
+        cache: Directory of the on-disk cache, shared between runs.
+        offline: Never reach for a model hub.
+        own: The user's own backbone, by name, beside those of timm.
+        progress: Who watches.
+    """
+
+    config: EmbedConfig
+    cache: Path
+    offline: bool = False
+    own: Backbone | None = None
+    progress: Progress = silent
+
+    def __post_init__(self) -> None:
+        self._backbones: dict[str, Backbone] = {self.own.name: self.own} if self.own is not None else {}
+        self._embedders: dict[tuple[str, int], Embedder] = {}
+        self._vectors: dict[tuple[str, tuple[str, ...]], NDArray[np.float32]] = {}
+
+    def backbone(self, name: str) -> Backbone:
+        """Return the backbone called ``name``, loaded once."""
+        if name not in self._backbones:
+            self._backbones[name] = load_backbone(name, weights=self.config.weights, offline=self.offline)
+        return self._backbones[name]
+
+    def space(self, name: str, size: int, views: View) -> Space:
+        """Return the space of a backbone at a size under a set of views."""
+        return Space(name, self.backbone(name).weights_id, size, views)
+
+    def embedder(self, name: str, size: int) -> Embedder:
+        """Return the embedder of a backbone at a size."""
+        key = (name, size)
+        if key not in self._embedders:
+            self._embedders[key] = Embedder(self.backbone(name), size, cache=self.cache)
+        return self._embedders[key]
+
+    def pooled(self, space: Space, images: ImageSet, what: str = "images") -> NDArray[np.float32]:
+        """Return the vectors of ``images`` averaged over the views of ``space``, (n, dim).
+
+        Kept in memory, so that folds share them; averaged in chunks, so that eight views of 100,000 images never lie
+        in memory side by side.
+        """
+        key = (space.key, tuple(images.ids))
+        if key not in self._vectors:
+            parts = []
+            for start in range(0, len(images), _CHUNK):
+                part = images.part(slice(start, start + _CHUNK))
+                parts.append(self.compute(space, part, what, (start, len(images))).mean(1, dtype=np.float32))
+            dim = self.embedder(space.backbone_name, space.size).dim
+            self._vectors[key] = np.concatenate(parts) if parts else np.zeros((0, dim), np.float32)
+        return self._vectors[key]
+
+    def compute(
+        self, space: Space, images: ImageSet, what: str = "images", place: tuple[int, int] | None = None
+    ) -> NDArray[np.float32]:
+        """Return the vectors of ``images``, (n, views, dim), without keeping them in memory.
+
+        Args:
+            space: Backbone, size and views.
+            images: What to embed.
+            what: Name for the progress line.
+            place: How many of how many images came before these, for the progress line.
+        """
+        before, everything = place or (0, len(images))
+        return self.embedder(space.backbone_name, space.size).embed(
+            images.read,
+            images.ids,
+            images.pixel_hashes,
+            space.views,
+            progress=lambda _, done, total: self.progress(
+                f"embed {what}", before + done * len(images) // max(total, 1), everything
+            ),
+        )
+
+    def embed_batch(self, name: str, size: int, batch: Tensor) -> NDArray[np.float32]:
+        """Return the vectors of images that are no files, such as augmented ones; they are not cached.
+
+        Args:
+            name: Backbone.
+            size: Image size S.
+            batch: Float (n, 3, S, S) in 0..1.
+        """
+        engine = self.embedder(name, size).engine
+        pixels = (batch * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+        rows = []
+        for start in range(0, len(pixels), engine.batch):
+            part = pixels[start : start + engine.batch]
+            padded = np.concatenate([part, np.zeros((engine.batch - len(part), *part.shape[1:]), np.uint8)])
+            rows.append(engine.run(padded)[: len(part)])
+        return np.concatenate(rows)

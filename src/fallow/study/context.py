@@ -1,0 +1,71 @@
+"""Everything a rung may look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fallow.config import TrainConfig
+from fallow.record import DecisionLog
+from fallow.study.bank import SpaceBank
+from fallow.study.clock import Clock
+from fallow.study.data import StudyData
+from fallow.study.rung import Fold, ImageSet
+from fallow.study.plan import SpacePlan
+from fallow.tasks import Task
+from fallow.types import Progress, silent
+
+
+@dataclass
+class RungContext:
+    """Data, vectors, decisions and clock of one study.
+
+    Attributes:
+        data: Labeled images and pool.
+        task: What a label is.
+        bank: Vectors.
+        config: What was asked for.
+        decisions: What was decided; rungs add theirs at the final refit.
+        clock: The budget.
+        plan: What may be embedded.
+        progress: Who watches.
+        scratch: Artefacts that rungs of the *same fold* share, by (fold key, name).
+    """
+
+    data: StudyData
+    task: Task
+    bank: SpaceBank
+    config: TrainConfig
+    decisions: DecisionLog
+    clock: Clock
+    plan: SpacePlan
+    progress: Progress = silent
+    scratch: dict[tuple[str, str], Any] = field(default_factory=dict)
+
+    @property
+    def labeled(self) -> ImageSet:
+        """All labeled images, in the order of ``data.y``."""
+        return self.data.images(self.data.labeled_ids)
+
+    @property
+    def pool(self) -> ImageSet:
+        """The unlabeled images that take part."""
+        return self.data.images(self.data.pool_ids)
+
+    def train_positions(self, fold: Fold | None) -> NDArray[np.int64]:
+        """Return the labeled positions that a fit on ``fold`` may see."""
+        everything = np.arange(len(self.data.y))
+        return everything if fold is None else np.setdiff1d(everything, fold.held_out)
+
+    def seed(self, fold: Fold | None) -> int:
+        """Return the seed of a fit: its own for each fold, the same whenever it is run."""
+        return self.config.seed * 1009 + (0 if fold is None else 1 + fold.repeat * 31 + fold.index)
+
+    def drop_scratch(self, fold: Fold | None) -> None:
+        """Forget the artefacts of one fold."""
+        key = "final" if fold is None else fold.key
+        for name in [k for k in self.scratch if k[0] == key]:
+            del self.scratch[name]

@@ -1,0 +1,163 @@
+"""The study's view of the data: who is labeled, who is pool, and what each fold holds out."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fallow.config import ChooseConfig
+from fallow.data import Audit, ImageReader, ImageTable, assign_folds, default_folds, limit_validation
+from fallow.record import Counts, Decision, DecisionLog
+from fallow.study.rung import Fold, ImageSet
+
+_TARGET_FITS = 20
+"""Held-out fits that a cheap rung aims at: few labels need many repeats to be measured at all."""
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """Labeled images, pool and test images after the audit.
+
+    Attributes:
+        audit: What was found in the data.
+        table: The clean table, validation limited.
+        reader: Reads images by id.
+        classes: Class names, sorted; the order of all probabilities.
+        labeled_ids: Training images, then validation images.
+        y: Their classes, (n,).
+        in_validation: True where an image came from a given validation split, (n,).
+        pool_ids: Unlabeled images.
+    """
+
+    audit: Audit
+    table: ImageTable
+    reader: ImageReader
+    classes: tuple[str, ...]
+    labeled_ids: tuple[str, ...]
+    y: NDArray[np.int64]
+    in_validation: NDArray[np.bool_]
+    groups: tuple[str, ...]
+    pool_ids: tuple[str, ...]
+    test_ids: tuple[str, ...]
+
+    @classmethod
+    def build(cls, audit: Audit, seed: int, decisions: DecisionLog) -> StudyData:
+        """Take the audited table apart; a validation split larger than the training labels is cut (recorded)."""
+        table, decision = limit_validation(audit.table, seed)
+        if decision is not None:
+            decisions.add(decision)
+        train, val = table.labels("train"), table.labels("val")
+        labels = {**train, **val}
+        ids = tuple([*sorted(train), *sorted(val)])
+        classes = tuple(sorted(set(labels.values())))
+        index = {name: i for i, name in enumerate(classes)}
+        group = dict(zip(table.images["id"].to_pylist(), table.images["group"].to_pylist(), strict=True))
+        return cls(
+            audit=audit,
+            table=table,
+            reader=ImageReader(audit.source, table, audit.scale),
+            classes=classes,
+            labeled_ids=ids,
+            y=np.array([index[labels[i]] for i in ids], np.int64),
+            in_validation=np.array([i in val for i in ids], bool),
+            groups=tuple(group[i] or i for i in ids),
+            pool_ids=tuple(table.ids("unlabeled")),
+            test_ids=tuple(sorted(table.labels("test"))),
+        )
+
+    def images(self, ids: tuple[str, ...]) -> ImageSet:
+        """Return ``ids`` as images that can be read."""
+        return ImageSet(ids, self.table.column("pixel_hash", ids), self.reader.read)
+
+    def test_classes(self) -> NDArray[np.int64]:
+        """Return the classes of the test images; called after the choice is final only."""
+        labels, index = self.table.labels("test"), {name: i for i, name in enumerate(self.classes)}
+        return np.array([index[labels[i]] for i in self.test_ids], np.int64)
+
+    @property
+    def per_class(self) -> float:
+        """Labels a class, the median over classes."""
+        return float(np.median(np.bincount(self.y, minlength=len(self.classes))))
+
+    @property
+    def counts(self) -> Counts:
+        """How many images of each kind take part."""
+        return Counts(
+            labeled=len(self.labeled_ids),
+            unlabeled=len(self.pool_ids),
+            test=len(self.test_ids),
+            classes=len(self.classes),
+            validation=int(self.in_validation.sum()),
+            skipped=len(self.audit.skipped),
+        )
+
+    def fingerprint(self) -> str:
+        """Return a hash of all that a result depends on, so that a resumed run can tell whether the data changed."""
+        digest = hashlib.blake2b(digest_size=16)
+        hashes = self.table.column("pixel_hash", [*self.labeled_ids, *self.pool_ids])
+        for name, pixel in zip([*self.labeled_ids, *self.pool_ids], hashes, strict=True):
+            digest.update(f"{name}\0{pixel}\0".encode())
+        digest.update(self.y.tobytes())
+        return digest.hexdigest()
+
+
+def plan_folds(data: StudyData, config: ChooseConfig, seed: int, decisions: DecisionLog) -> list[Fold]:
+    """Decide how labels are held out and return the folds, repeat by repeat.
+
+    A given validation split is the one thing held out. Otherwise: none with one label in a class, as many folds as the
+    smallest class has labels up to five, repeated until about twenty fits see the light.
+    """
+    if data.in_validation.any():
+        decisions.add(
+            Decision(
+                "choose.held_out",
+                "validation",
+                "rule",
+                "A validation split was given: rungs are compared on it, and it joins the final refit.",
+                {"images": int(data.in_validation.sum())},
+            )
+        )
+        return [Fold(0, 0, np.flatnonzero(data.in_validation))]
+    if isinstance(config.folds, int):
+        # Asked for or not, a class cannot be held out more often than it has labels.
+        folds = min(config.folds, int(np.bincount(data.y).min()))
+        folds = 0 if folds < 2 else folds
+    else:
+        folds = default_folds(data.y.tolist())
+    smallest = int(np.bincount(data.y).min())
+    decisions.add(
+        Decision(
+            "choose.folds",
+            folds,
+            "user" if isinstance(config.folds, int) else "rule",
+            "One label in a class: nothing can be held out."
+            if folds == 0
+            else "As many folds as the smallest class has labels, five at most.",
+            {"smallest_class": smallest},
+            pinned=isinstance(config.folds, int),
+        )
+    )
+    if folds == 0:
+        return []
+    pinned = isinstance(config.repeats, int)
+    repeats = config.repeats if isinstance(config.repeats, int) else max(2, round(_TARGET_FITS / folds))
+    decisions.add(
+        Decision(
+            "choose.repeats",
+            repeats,
+            "user" if pinned else "rule",
+            f"About {_TARGET_FITS} held-out fits a rung: few labels are measured by repeating the split.",
+            {"folds": folds},
+            pinned=pinned,
+        )
+    )
+    assignment = assign_folds(data.y.tolist(), data.groups, folds, repeats, seed)
+    return [
+        Fold(r, f, np.flatnonzero(assignment[r] == f))
+        for r in range(repeats)
+        for f in range(folds)
+        if (assignment[r] == f).any()
+    ]

@@ -1,0 +1,78 @@
+"""The one table that the chooser reads: out-of-fold posteriors (image, rung, fold, probabilities)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from fallow.record.rundir import atomic_path
+from fallow.types import RungName
+
+
+class OutOfFold:
+    """Posteriors of labeled images from models that never saw their labels.
+
+    Args:
+        ids: Labeled images.
+        y: Their classes, (n,).
+        classes: Number of classes.
+    """
+
+    def __init__(self, ids: tuple[str, ...], y: NDArray[np.int64], classes: int) -> None:
+        self.ids, self.y, self.classes = ids, y, classes
+        self._rows: dict[RungName, list[tuple[str, NDArray[np.int64], NDArray[np.float32]]]] = {}
+
+    def add(self, rung: RungName, fold: str, held_out: NDArray[np.int64], probs: NDArray[np.float32]) -> None:
+        """Add what ``rung`` said of the held-out positions of one fold; ``probs`` is (k, classes)."""
+        self._rows.setdefault(rung, []).append((fold, held_out, probs.astype(np.float32)))
+
+    def folds(self, rung: RungName) -> int:
+        """Return on how many folds ``rung`` was measured."""
+        return len(self._rows.get(rung, []))
+
+    def probs(self, rung: RungName) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the positions that ``rung`` predicted and the mean posterior of each, (k,), (k, classes)."""
+        total, seen = np.zeros((len(self.ids), self.classes)), np.zeros(len(self.ids))
+        for _, held_out, probs in self._rows.get(rung, []):
+            total[held_out] += probs
+            seen[held_out] += 1
+        where = np.flatnonzero(seen)
+        return where, total[where] / seen[where, None]
+
+    def correct(self, rungs: tuple[RungName, ...]) -> tuple[NDArray[np.int64], dict[RungName, NDArray[np.float64]]]:
+        """Return the correctness of several rungs on the images that *all* of them predicted, in the same folds.
+
+        Returns:
+            Positions (k,), and per rung the mean over repeats of whether the image was named rightly, (k,).
+        """
+        shared = set.intersection(*({fold for fold, _, _ in self._rows.get(r, [])} for r in rungs)) if rungs else set()
+        result: dict[RungName, NDArray[np.float64]] = {}
+        where = np.zeros(0, np.int64)
+        for rung in rungs:
+            total, seen = np.zeros(len(self.ids)), np.zeros(len(self.ids))
+            for fold, held_out, probs in self._rows.get(rung, []):
+                if fold in shared:
+                    total[held_out] += probs.argmax(1) == self.y[held_out]
+                    seen[held_out] += 1
+            where = np.flatnonzero(seen)
+            result[rung] = total[where] / seen[where]
+        return where, result
+
+    def write(self, path: Path) -> None:
+        """Write the table as Parquet."""
+        columns: dict[str, list[object]] = {"id": [], "unit": [], "rung": [], "fold": [], "label": [], "probs": []}
+        for rung, rows in self._rows.items():
+            for fold, held_out, probs in rows:
+                for position, p in zip(held_out, probs, strict=True):
+                    columns["id"].append(self.ids[position])
+                    columns["unit"].append(0)
+                    columns["rung"].append(rung)
+                    columns["fold"].append(fold)
+                    columns["label"].append(int(self.y[position]))
+                    columns["probs"].append(p.tolist())
+        with atomic_path(path) as temporary:
+            pq.write_table(pa.table(columns), temporary)

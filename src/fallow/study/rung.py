@@ -1,0 +1,139 @@
+"""What a rung of the ladder is, and what it leaves."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fallow.tasks import Posteriors
+from fallow.types import JsonObject, RungName
+
+if TYPE_CHECKING:
+    from fallow.study.context import RungContext
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Which labels are held out.
+
+    Attributes:
+        repeat: Which fold assignment.
+        index: Which fold of it.
+        held_out: Positions in the labeled list that this fold must never see, (k,).
+    """
+
+    repeat: int
+    index: int
+    held_out: NDArray[np.int64]
+
+    @property
+    def key(self) -> str:
+        """Name under which artefacts of this fold are kept."""
+        return f"{self.repeat}-{self.index}"
+
+
+@dataclass(frozen=True)
+class RungInfo:
+    """How a rung describes itself.
+
+    Attributes:
+        name: Name in ``result.json``.
+        title: A few words.
+        cheap: True for rungs of seconds, kept at P(better) >= 0.5; dear ones need 0.8.
+        labels_only: True when no unlabeled image is looked at: such rungs are the honest opponents.
+        needs_pool: True when there must be unlabeled images.
+    """
+
+    name: RungName
+    title: str
+    cheap: bool
+    labels_only: bool
+    needs_pool: bool
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What fitting a rung once is expected to take."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images that can be read when they are needed.
+
+    Attributes:
+        ids: Names.
+        pixel_hashes: Content of each, the key under which vectors are cached.
+        read: Returns the uint8 (H, W, 3) pixels of an id.
+    """
+
+    ids: Sequence[str]
+    pixel_hashes: Sequence[str]
+    read: Callable[[str], NDArray[np.uint8]]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def part(self, rows: slice) -> ImageSet:
+        """Return some of the images."""
+        return ImageSet(self.ids[rows], self.pixel_hashes[rows], self.read)
+
+
+class Candidate(ABC):
+    """A fitted model that could be what the user gets."""
+
+    @abstractmethod
+    def predict(self, images: ImageSet) -> Posteriors:
+        """Return calibrated posteriors; each image is looked at on its own."""
+
+    @abstractmethod
+    def state(self) -> tuple[dict[str, NDArray[np.generic]], JsonObject]:
+        """Return everything needed to rebuild the candidate: arrays and plain values."""
+
+    @property
+    def mix(self) -> NDArray[np.float64] | None:
+        """Estimated share of each class in the pool, (classes,); None for a model that looked at no pool."""
+        return None
+
+    @abstractmethod
+    def export_graph(self, path: str) -> None:
+        """Write one ONNX file that takes the original uint8 image."""
+
+
+class Rung(ABC):
+    """One step of the ladder.
+
+    ``fit`` for a fold may use artefacts of the same fold only (its own, and those of the rungs below in ``below``), so
+    that nothing that is scored on a label has seen it.
+    """
+
+    info: ClassVar[RungInfo]
+
+    @abstractmethod
+    def estimate(self, ctx: RungContext) -> Cost:
+        """Return what one fit would take."""
+
+    @abstractmethod
+    def fit(
+        self, ctx: RungContext, fold: Fold | None, below: Mapping[RungName, Candidate], steps: int | None = None
+    ) -> Candidate:
+        """Fit on the labels outside of ``fold`` (all labels for None) and return the candidate.
+
+        Args:
+            ctx: Data, vectors, decisions and clock.
+            fold: What to hold out; None is the final refit.
+            below: Candidates of the rungs below, of the same fold.
+            steps: Planned number of steps, for rungs that take steps.
+        """
+
+    @abstractmethod
+    def restore(
+        self, ctx: RungContext, tensors: dict[str, NDArray[np.generic]], meta: JsonObject
+    ) -> Candidate:
+        """Rebuild a candidate of this rung from `Candidate.state`."""

@@ -1,0 +1,108 @@
+"""Rung 2: a linear model on the vectors of the labels alone. The honest opponent of everything above it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fallow.data import assign_folds, default_folds
+from fallow.models import DEFAULT_STRENGTH, Branch, EmbeddingClassifier, fit_logistic
+from fallow.record import Decision
+from fallow.study.context import RungContext
+from fallow.study.rung import Candidate, Cost, Fold, Rung, RungInfo
+from fallow.study.rungs.frozen import FrozenCandidate
+from fallow.study.rungs.inputs import inputs_of
+from fallow.study.worth import FitScore
+from fallow.types import Json, JsonObject, RungName
+
+STRENGTHS = (3.0, 10.0, 30.0, 100.0, 300.0)
+SEARCH_FROM = 100
+"""Labels from which the strength is searched; below, the default of many data sets knows more than a few labels do."""
+
+
+class ProbeRung(Rung):
+    """L2-regularized multinomial logistic regression on normalized frozen vectors."""
+
+    info: ClassVar[RungInfo] = RungInfo("probe", "linear model on frozen vectors, labels only", True, True, False)
+
+    def estimate(self, ctx: RungContext) -> Cost:
+        """Return the time of one fit."""
+        return Cost(0.05 + len(ctx.data.y) * len(ctx.data.classes) * 2e-5)
+
+    def fit(
+        self, ctx: RungContext, fold: Fold | None, below: Mapping[RungName, Candidate], steps: int | None = None
+    ) -> Candidate:
+        """Fit a head for each space; their log-probabilities are averaged."""
+        found = inputs_of(ctx, fold)
+        known = found.labels >= 0
+        y, classes = found.labels[known], len(ctx.data.classes)
+        branches, figures = [], []
+        for space, inputs in zip(found.spaces, found.carriers, strict=True):
+            x = inputs.features[known]
+            strength, evidence = _strength(ctx, fold, x, y, classes)
+            figures.append((strength, evidence))
+            branches.append(
+                Branch(space, inputs.feature_map, fit_logistic(x, y, n_classes=classes, strength=strength))
+            )
+        if fold is None:
+            _record(ctx, figures)
+        return FrozenCandidate(EmbeddingClassifier(branches, ctx.data.classes), ctx.bank)
+
+    def restore(
+        self, ctx: RungContext, tensors: dict[str, NDArray[np.generic]], meta: JsonObject
+    ) -> Candidate:
+        """Rebuild a candidate from its state."""
+        return FrozenCandidate.from_state(tensors, meta, ctx.bank)
+
+    def curve(self, ctx: RungContext) -> FitScore:
+        """Return a function that fits the probe on some labels and scores it on others, for learning curves."""
+        found = inputs_of(ctx, None)
+        x, classes = found.carriers[0].features[: len(ctx.data.y)], len(ctx.data.classes)
+        y = ctx.data.y
+
+        def fit_score(train: NDArray[np.int64], held_out: NDArray[np.int64]) -> NDArray[np.float64]:
+            head = fit_logistic(x[train], y[train], n_classes=classes, strength=DEFAULT_STRENGTH)
+            return (head.logits(x[held_out]).argmax(1) == y[held_out]).astype(np.float64)
+
+        return fit_score
+
+
+def _strength(
+    ctx: RungContext, fold: Fold | None, x: NDArray[np.float32], y: NDArray[np.int64], classes: int
+) -> tuple[float, dict[str, Json]]:
+    """Return the inverse penalty: pinned, the default below 100 labels, else cross-fitted inside these labels."""
+    asked = ctx.config.probe.strength
+    if isinstance(asked, float | int) and not isinstance(asked, bool):
+        return float(asked), {}
+    folds = min(default_folds(y.tolist()), 3)
+    if len(y) < SEARCH_FROM or folds < 2:
+        return DEFAULT_STRENGTH, {"labels": len(y)}
+    assignment = assign_folds(y.tolist(), None, folds, 1, ctx.seed(fold))[0]
+    losses = dict.fromkeys(STRENGTHS, 0.0)
+    for f in range(folds):
+        held_out = assignment == f
+        head = None
+        for strength in STRENGTHS:  # from strong to weak regularization, each a warm start for the next
+            head = fit_logistic(x[~held_out], y[~held_out], n_classes=classes, strength=strength, start=head)
+            probs = head.probs(x[held_out])[np.arange(int(held_out.sum())), y[held_out]]
+            losses[strength] -= float(np.log(np.maximum(probs, 1e-6)).sum())
+    best = min(losses, key=lambda s: losses[s])
+    return best, {f"loss at {s:g}": round(v / len(y), 4) for s, v in losses.items()}
+
+
+def _record(ctx: RungContext, figures: list[tuple[float, dict[str, Json]]]) -> None:
+    strength, evidence = figures[0]
+    pinned = ctx.config.probe.strength != "auto"
+    searched = not pinned and len(evidence) > 1
+    rule = (
+        "Asked for."
+        if pinned
+        else "Lowest held-out loss inside the training labels."
+        if searched
+        else f"Below {SEARCH_FROM} labels the default of many data sets knows more than a few labels do."
+    )
+    source = "user" if pinned else "search" if searched else "rule"
+    ctx.decisions.add(Decision("probe.strength", strength, source, rule, evidence, pinned))  # type: ignore[arg-type]

@@ -1,0 +1,73 @@
+"""Rung 3: labels spread over the neighbor graph of labeled images and pool, and a linear head that learns from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fallow.methods import propagate
+from fallow.models import Branch, EmbeddingClassifier
+from fallow.record import Decision
+from fallow.study.context import RungContext
+from fallow.study.rung import Candidate, Cost, Fold, Rung, RungInfo
+from fallow.study.rungs.frozen import FrozenCandidate
+from fallow.study.rungs.inputs import inputs_of, options_of
+from fallow.types import JsonObject, RungName
+
+
+class PropagateRung(Rung):
+    """Label propagation with a refitted head (see `fallow.methods.propagation`)."""
+
+    info: ClassVar[RungInfo] = RungInfo(
+        "propagate", "labels spread over neighbors, linear head refitted on them", True, False, True
+    )
+
+    def estimate(self, ctx: RungContext) -> Cost:
+        """Return the time of one fit."""
+        rows = len(ctx.data.y) + len(ctx.pool)
+        return Cost(0.2 + rows * len(ctx.data.classes) * 4e-5 * len(ctx.plan.backbones))
+
+    def fit(
+        self, ctx: RungContext, fold: Fold | None, below: Mapping[RungName, Candidate], steps: int | None = None
+    ) -> Candidate:
+        """Propagate once per space as the carrier of the head; all spaces make the graph."""
+        found, options, classes = inputs_of(ctx, fold), options_of(ctx), len(ctx.data.classes)
+        done = [propagate(inputs, found.labels, classes, options) for inputs in found.carriers]
+        branches = [
+            Branch(space, inputs.feature_map, one.head)
+            for space, inputs, one in zip(found.spaces, found.carriers, done, strict=True)
+        ]
+        mix = np.mean([one.mix for one in done], axis=0)
+        if fold is None:
+            asked = ctx.config.propagate
+            for name, value in (("neighbors", options.neighbors), ("alpha", options.alpha)):
+                pinned = getattr(asked, name) != "auto"
+                ctx.decisions.add(
+                    Decision(
+                        f"propagate.{name}",
+                        value,
+                        "user" if pinned else "rule",
+                        "Asked for." if pinned else "One default for all data; chosen on development splits of four.",
+                        pinned=pinned,
+                    )
+                )
+            figures = {k: round(float(v), 4) for k, v in done[0].diagnostics.items()}
+            ctx.decisions.add(
+                Decision(
+                    "pool.mix",
+                    {c: round(float(m), 4) for c, m in zip(ctx.data.classes, mix, strict=True)},
+                    "rule",
+                    "Class shares of the pool, estimated by expectation maximization and shrunk to equal.",
+                    figures,  # type: ignore[arg-type]
+                )
+            )
+        return FrozenCandidate(EmbeddingClassifier(branches, ctx.data.classes), ctx.bank, mix)
+
+    def restore(
+        self, ctx: RungContext, tensors: dict[str, NDArray[np.generic]], meta: JsonObject
+    ) -> Candidate:
+        """Rebuild a candidate from its state."""
+        return FrozenCandidate.from_state(tensors, meta, ctx.bank)

@@ -1,0 +1,119 @@
+"""Which views may vote? Decided inside each fold, by reach without trespass on the pool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fallow.config import View
+from fallow.models import FLIP, Space, view_indices
+from fallow.record import Decision
+from fallow.study.context import RungContext
+from fallow.study.plan import PIXELS
+from fallow.study.rung import Fold
+from fallow.types import Json
+
+_TRUST = 0.85
+"""A view is used when its neighbors keep the class at least this often, relative to the untouched image's. Measured
+on dev splits: left-right flips of photos 0.98-1.02, quarter turns of aerial photos 0.88-0.92 (help), quarter turns of
+clothes 0.4-0.5 and of digits 0.7 (do not)."""
+_SAMPLE = 256
+_REFERENCE = 5000
+
+
+@dataclass(frozen=True)
+class ViewProbe:
+    """Nearest neighbors of a sample of the pool, of the untouched images and of their views.
+
+    They depend on no label, so that all folds share them; only the classes they are read with are a fold's own.
+
+    Attributes:
+        sample: Positions of the sampled images in the reference, (m,).
+        untouched: Nearest other image of each, (m,).
+        moved: Per view, the nearest other image of the moved image, (m,).
+        vectors: Reference vectors, unit length, (r, d).
+    """
+
+    sample: NDArray[np.int64]
+    untouched: NDArray[np.int64]
+    moved: dict[int, NDArray[np.int64]]
+    vectors: NDArray[np.float32]
+
+
+def _unit(x: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
+    centered = np.sign(x) * np.sqrt(np.abs(x)) - mean
+    return np.asarray(centered / np.maximum(np.linalg.norm(centered, axis=-1, keepdims=True), 1e-12), np.float32)
+
+
+def probe_views(ctx: RungContext, name: str, size: int, allowed: View) -> ViewProbe:
+    """Embed a sample of the pool under all views that the budget allows and find the neighbors of each."""
+    images = ctx.pool if len(ctx.pool) >= 2 * len(ctx.data.classes) else ctx.labeled
+    rng = np.random.default_rng(ctx.config.seed)
+    everything = ctx.bank.pooled(ctx.bank.space(name, size, "none"), images, "pool")
+    reference = np.sort(rng.permutation(len(everything))[:_REFERENCE])
+    raw = everything[reference]
+    mean = np.asarray((np.sign(raw) * np.sqrt(np.abs(raw))).mean(0), np.float32)
+    vectors = _unit(raw, mean)
+    sample = np.sort(rng.permutation(len(reference))[:_SAMPLE])
+    ids = tuple(images.ids[i] for i in reference[sample])
+    seen = ctx.bank.compute(ctx.bank.space(name, size, allowed), ctx.data.images(ids), "views of a sample")
+
+    def nearest(view: NDArray[np.float32]) -> NDArray[np.int64]:
+        similarity = _unit(view, mean) @ vectors.T
+        similarity[np.arange(len(sample)), sample] = -np.inf
+        return similarity.argmax(1)
+
+    moved = {v: nearest(seen[:, i]) for i, v in enumerate(view_indices(allowed)) if v != 0}
+    return ViewProbe(sample, nearest(seen[:, 0]), moved, vectors)
+
+
+def decide_views(ctx: RungContext, fold: Fold | None, name: str, size: int, allowed: View) -> tuple[View, Decision]:
+    """Decide which views keep the class: reach without trespass, measured with the labels of this fold only.
+
+    A class is given to each reference image by the nearest class mean of the fold's training labels; a view is
+    trusted when the neighbors of moved images have the class of the untouched one nearly as often as the neighbors of
+    untouched images do. This asks thousands of unlabeled images, where counting right answers would ask a few labels.
+    """
+    asked = ctx.config.embed.views
+    if asked != "auto":
+        return asked, Decision("embed.views", asked, "user", "Asked for.", pinned=True)
+    if allowed == "none":
+        why = "Pixels have no invariances to average over." if name == PIXELS else "The budget allows one view."
+        return "none", Decision("embed.views", "none", "rule", why)
+    key = ("run", f"views-{name}-{size}-{allowed}")
+    if key not in ctx.scratch:
+        ctx.scratch[key] = probe_views(ctx, name, size, allowed)
+    probe: ViewProbe = ctx.scratch[key]
+    train = ctx.train_positions(fold)
+    labeled = ctx.bank.pooled(ctx.bank.space(name, size, "none"), ctx.labeled, "labeled")[train]
+    y = ctx.data.y[train]
+    mean = np.asarray((np.sign(labeled) * np.sqrt(np.abs(labeled))).mean(0), np.float32)
+    unit = _unit(labeled, mean)
+    centers = np.stack([unit[y == c].mean(0) for c in range(len(ctx.data.classes))])
+    named = (probe.vectors @ centers.T).argmax(1)
+    own = named[probe.sample]
+    base = max(float((named[probe.untouched] == own).mean()), 1e-9)
+    trust = {v: float((named[where] == own).mean()) / base for v, where in probe.moved.items()}
+    flip = trust.get(FLIP, 0.0)
+    turns = float(np.mean([t for v, t in trust.items() if v != FLIP])) if len(trust) > 1 else 0.0
+    value: View = "turns" if min(flip, turns) >= _TRUST else "flip" if flip >= _TRUST else "none"
+    evidence: dict[str, Json] = {"flip": round(flip, 3), "turns": round(turns, 3), "needed": _TRUST, "untouched": round(base, 3)}
+    rule = "Views whose neighbors keep the class nearly as often as the untouched image's (reach without trespass)."
+    return value, Decision("embed.views", value, "search", rule, evidence)
+
+
+def spaces_of(ctx: RungContext, fold: Fold | None) -> tuple[Space, ...]:
+    """Return the spaces that this fold votes over, decided with its own labels and shared by its rungs."""
+    key = ("final" if fold is None else fold.key, "spaces")
+    if key not in ctx.scratch:
+        chosen = []
+        for name, size, allowed in zip(ctx.plan.backbones, ctx.plan.sizes, ctx.plan.views, strict=True):
+            views, decision = decide_views(ctx, fold, name, size, allowed)
+            if fold is None:
+                ctx.decisions.add(decision)
+            chosen.append(ctx.bank.space(name, size, views))
+        ctx.scratch[key] = tuple(chosen)
+    spaces: tuple[Space, ...] = ctx.scratch[key]
+    return spaces

@@ -1,0 +1,26 @@
+"""What did they ask for? One verb is one function, told in calls to the rooms below."""
+
+from fallow.verbs.demo import demo
+from fallow.verbs.doctor import doctor
+from fallow.verbs.evaluate import Evaluation, evaluate
+from fallow.verbs.export import export
+from fallow.verbs.init import init
+from fallow.verbs.methods import methods_table
+from fallow.verbs.predict import Prediction, predict
+from fallow.verbs.result import Result, load
+from fallow.verbs.train import train
+
+__all__ = [
+    "Evaluation",
+    "Prediction",
+    "Result",
+    "demo",
+    "doctor",
+    "evaluate",
+    "export",
+    "init",
+    "load",
+    "methods_table",
+    "predict",
+    "train",
+]

@@ -1,0 +1,161 @@
+"""``fallow train``: the whole job."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fallow.config import TrainConfig, build, dump_config, merge, nest, read_config
+from fallow.errors import ConfigError, RunError
+from fallow.record import RunDir, read_json, write_json
+from fallow.record.rundir import write_bytes
+from fallow.verbs.result import Result, load
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fallow.models import Backbone
+
+Show = Literal["auto", "json", "nothing"]
+
+
+def train(
+    data: Any,
+    *,
+    unlabeled: Any = None,
+    val: Any = None,
+    test: Any = None,
+    model: nn.Module | Backbone | None = None,
+    config: str | Path | None = None,
+    set: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    show: Show = "auto",
+    from_process_start: bool = False,
+    **options: Any,
+) -> Result:
+    """Train the best model that a few labeled and many unlabeled images allow, and prove it.
+
+    Tries one rung after the other: a linear probe on the labels alone, then labels spread over the unlabeled images;
+    measures each on the same held-out labels, keeps what wins, and says so when labels alone were better. Leaves a
+    directory with the model (ONNX and safetensors), a report and every figure.
+
+    Args:
+        data: Folder, CSV, ``(images, labels)`` arrays, or a torch ``Dataset``.
+        unlabeled: More images without labels, for arrays and data sets.
+        val: Validation images with labels, for arrays and data sets.
+        test: Test images with labels, for arrays and data sets.
+        model: Your own network as the backbone: a module whose output for a float batch (n, 3, s, s) is the feature.
+            It is fed ImageNet-normalized images of ``embed={"size": s}`` (160); `fallow.models.from_module` makes a
+            backbone with another normalization or a feature hook.
+        config: YAML file with any of the options.
+        set: Dotted keys to pin, over config and options.
+        resume: Go on with the run in ``out``.
+        show: ``auto`` shows progress on a terminal, ``json`` and ``nothing`` are quiet.
+        from_process_start: Let the budget count from the start of the process, as the command line does.
+        **options: Fields of `fallow.config.TrainConfig`: ``budget``, ``out``, ``rungs``, ``seed``, ``offline``,
+            ``embed={"views": "flip"}`` and so on. On the command line the fields of ``embed`` are options of their own.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        FallowError: Something given cannot be used; the message says what and what to do.
+    """
+    from fallow.study import Clock, process_age
+
+    already = process_age() if from_process_start else 0.0
+    given = merge(merge(read_config(Path(config)) if config else {}, options), nest(set or {}))
+    run, request = _directory(data, given, resume)
+    if resume and run.result.is_file():
+        return load(run.path)
+    settings = build(TrainConfig, request["config"], "the options")
+    clock = Clock(settings.seconds, already)
+    return _run(data, {"unlabeled": unlabeled, "val": val, "test": test}, model, settings, run, clock, show)
+
+
+def _directory(data: Any, given: dict[str, Any], resume: bool) -> tuple[RunDir, dict[str, Any]]:
+    """Make the run directory, or find the one to go on with, and return what was asked of it."""
+    out = given.get("out")
+    if resume:
+        if out is None:
+            raise ConfigError("--resume needs --out, the run to go on with")
+        run = RunDir.open(Path(out))
+        request = read_json(run.path / "request.json")
+        asked = {k: v for k, v in given.items() if k != "out"}
+        changed = [k for k in asked if merge(request["config"], {k: asked[k]}) != request["config"]]
+        if changed:
+            raise ConfigError(
+                f"--resume goes on with the options of '{out}', and {', '.join(changed)} differs from them: leave it away"
+            )
+        if isinstance(data, str | Path) and str(data) != request["data"]:
+            raise ConfigError(f"the run '{out}' was started on '{request['data']}', not on '{data}': give the same data")
+        return run, request
+    settings = build(TrainConfig, given, "the options")
+    asked = settings.model_dump(mode="json", exclude_unset=True)
+    shown = str(data) if isinstance(data, str | Path) else type(data).__name__
+    if isinstance(data, str | Path) and not Path(data).exists():
+        from fallow.data import open_source
+
+        open_source(data)  # says what is wrong, before a directory is made
+    run = RunDir.create(Path(out) if out else _fresh(settings.seed))
+    request = {"data": shown, "config": asked}
+    write_bytes(run.config, dump_config(settings.model_dump(mode="json")).encode())
+    write_json(run.path / "request.json", request)
+    return run, request
+
+
+def _fresh(seed: int) -> Path:
+    """Return ``runs/<two words>``, the first that is free."""
+    from fallow.verbs.names import names
+
+    for name in names():
+        path = Path("runs") / name
+        if not path.exists():
+            return path
+    raise RunError("runs/ is full of runs: give a folder with --out")
+
+
+def _run(
+    data: Any,
+    others: dict[str, Any],
+    model: nn.Module | Backbone | None,
+    settings: TrainConfig,
+    run: RunDir,
+    clock: Any,
+    show: Show,
+) -> Result:
+    from fallow.data import open_source
+    from fallow.report import LiveLadder
+    from fallow.study import Study
+
+    own = _backbone(model, settings)
+    screen = LiveLadder(enabled=show == "auto", budget_seconds=settings.seconds)
+    try:
+        source = open_source(data, **{k: v for k, v in others.items() if v is not None})
+        study = Study(source, settings, run, clock, own=own, screen=screen)
+        result = study.climb()
+    except BaseException:
+        _clean(run)
+        raise
+    finally:
+        screen.close()
+    return Result(run, result)
+
+
+def _backbone(model: nn.Module | Backbone | None, settings: TrainConfig) -> Backbone | None:
+    """Make a backbone of the user's network; a plain module is taken to want ImageNet-normalized images."""
+    from fallow.models import Backbone, from_module
+
+    if model is None or isinstance(model, Backbone):
+        return model
+    size = settings.embed.size if isinstance(settings.embed.size, int) else 160
+    return from_module(model, size=size, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+def _clean(run: RunDir) -> None:
+    """Remove a run directory in which nothing has been computed, so that the same command can be given again."""
+    kept = {"config.yaml", "request.json"}
+    if run.path.is_dir() and {p.name for p in run.path.iterdir()} <= kept:
+        shutil.rmtree(run.path, ignore_errors=True)

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import io
+import re
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from fallow.record import Counts, Interval, RungResult
+from fallow.report import LiveLadder, last_screen
+from fallow.report.words import duration, percent, plural, points, rung_title
+from tests.report.sample import bare, result
+
+PATHS = {"report": Path("runs/coral-otter/report.html"), "model": Path("runs/coral-otter/model/model.onnx")}
+
+
+def screen(study: object = None, **options: object) -> str:
+    return last_screen(
+        study or result(),  # type: ignore[arg-type]
+        **{"data": "photos/", "budget_seconds": 360, "unicode": True, "color": False, **PATHS, **options},  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize("unicode", [True, False])
+def test_last_screen_fits_and_says_it_all(unicode: bool) -> None:
+    text = screen(unicode=unicode)
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "\x1b" not in text
+    assert text.isascii() is not unicode
+    flat = " ".join(text.split())
+    for part in (
+        "fallow photos/",
+        "42 labeled",
+        "3 files skipped",
+        "27.4 %",
+        "labels only",
+        "chosen",
+        "fine-tune",
+        "2 min 28 s",
+        "cut short",
+        "test 84.8 % (labels only 72.6 %)",
+        "about 160 labels",
+        "The unlabeled images helped",
+        "runs/coral-otter/report.html",
+        "model/model.onnx",
+        "3 min 02 s of 6 min",
+    ):
+        assert part in flat, part
+
+
+def test_columns_line_up_in_both_alphabets() -> None:
+    for unicode, sign in ((True, "±"), (False, "+-")):
+        rows = [
+            line for line in screen(unicode=unicode).splitlines() if sign in line and "points" not in line
+        ]
+        assert len(rows) == 2
+        assert len({line.index(sign) for line in rows}) == 1
+
+
+def test_color_is_only_color() -> None:
+    colored = screen(color=True)
+    assert "\x1b[" in colored
+    assert re.sub(r"\x1b\[[\d;]*m", "", colored) == screen(color=False)
+
+
+def test_nothing_measured() -> None:
+    text = screen(bare().result)
+    assert "not measured" in text
+    assert "worth" not in text
+    assert "test" not in text
+    assert "None" not in text
+
+
+def test_long_paths_are_not_broken() -> None:
+    path = Path("/") / ("very-long-" * 12) / "report.html"
+    assert str(path) in screen(report=path, data=str(path))
+
+
+def test_markup_in_names_is_text() -> None:
+    assert "[red]x[/red]" in screen(data="[red]x[/red]")
+
+
+def test_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
+    with LiveLadder() as ladder:
+        ladder.start("photos/", Counts(4, 5, 6, 2))
+        ladder.stage("probe")
+        ladder.progress("embedding", 1, 2)
+        ladder.rung(result().rungs[0])
+        ladder.note("A sentence.")
+    assert capsys.readouterr() == ("", "")
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"  # type: ignore[assignment]
+
+
+def test_somebody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    out = Terminal()
+    ladder = LiveLadder(budget_seconds=60, console=Console(file=out, force_terminal=True, width=80))
+    ladder.stage("read")
+    ladder.start("photos/", Counts(4, 5, 6, 2))
+    ladder.rung(result().rungs[0])
+    ladder.stage("propagate")
+    ladder.progress("spreading", 0, 10)
+    now[0] += 1
+    ladder.progress("spreading", 3, 10)
+    assert "━" not in ladder._now().plain, "no bar for what may be over at once"
+    now[0] += 2
+    ladder.progress("spreading", 5, 10)
+    line = ladder._now().plain
+    assert "50 %" in line
+    assert "3 s left" in line
+    assert "3 s of 1 min" in line
+    ladder.close()
+    ladder.close()
+    text = out.getvalue()
+    assert "4 labeled" in text
+    assert "27.4 %" in text
+    assert "\x1b[?25h" in text, "the cursor is back"
+
+
+def test_the_cursor_comes_back_when_something_fails() -> None:
+    out = Terminal()
+    console = Console(file=out, force_terminal=True, width=80)
+
+    def fail() -> None:
+        with LiveLadder(console=console) as ladder:
+            ladder.start("photos/")
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        fail()
+    assert "\x1b[?25h" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.04, "0.0 s"),
+        (0.4, "0.4 s"),
+        (9.3, "9 s"),
+        (59.7, "1 min"),
+        (182, "3 min 02 s"),
+        (3900, "1 h 05 min"),
+    ],
+)
+def test_durations(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_words() -> None:
+    assert percent(0.2741) == "27.4 %"
+    assert plural(1, "file") == "1 file"
+    assert plural(1638, "class", "classes") == "1,638 classes"
+    assert rung_title("joint:softmatch") == "softmatch"
+    assert rung_title("finetune") == "fine-tune"
+    assert points(Interval(-0.026, -0.07, 0.018, 84)) == "−2.6 ± 4.4"
+    assert points(Interval(0.0, -0.01, 0.01, 84)) == "0.0 ± 1.0"
+
+
+def test_many_rungs_and_long_names_fit() -> None:
+    rung = RungResult(
+        "noisy_student", Interval(0.9, 0.85, 0.95, 99), gain=Interval(0.1, 0.05, 0.15, 99), seconds=4000
+    )
+    text = screen(replace(result(), rungs=(*result().rungs, rung), chosen=rung))
+    assert max(len(line) for line in text.splitlines()) <= 80
