@@ -2,9 +2,9 @@
 
     python benchmarks/embed_speed.py FOLDER [--count 256] [--size 160] [--rounds 3] [--out embed_speed.json]
 
-All ways decode the same files with Pillow, resize to the same square and run the same EfficientNet-Lite0 (from the
-``offline`` extra). They take turns, round by round, so that a busy machine slows all of them; ratios are medians over
-rounds of same-round ratios. Nothing is read from the vector cache.
+All ways decode the same files with Pillow, resize to the same square and run the same EfficientNet-Lite0 (from
+the ``offline`` extra). They take turns, round by round, so that a busy machine slows all of them; ratios are
+medians over rounds of same-round ratios. Nothing is read from the vector cache.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def read(path: str) -> np.ndarray:
 
 
 def eager(files: list[str], size: int, channels_last: bool, overlap: bool) -> Callable[[], np.ndarray]:
-    """Return a plain PyTorch loop: batches of 32, all cores inside the network, decoding before or beside it."""
+    """Return a plain PyTorch loop: batches of 32, all cores in the network, decoding before or beside it."""
     backbone = load_backbone(BACKBONE, offline=True)
     preprocess = Preprocess(size, backbone.mean, backbone.std)
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -55,7 +55,7 @@ def eager(files: list[str], size: int, channels_last: bool, overlap: bool) -> Ca
 
 
 def embedder(files: list[str], size: int, graphs: Path) -> Callable[[], np.ndarray]:
-    """Return the Embedder with an empty cache at each call; the graph is traced once, before the clock starts."""
+    """Return the Embedder with an empty cache at each call; tracing is done before the clock starts."""
     backbone = load_backbone(BACKBONE, offline=True)
 
     def run() -> np.ndarray:
@@ -103,9 +103,8 @@ def main() -> None:
         }
         for name, rate in rates.items()
     }
-    print(
-        f"{len(files)} images at {options.size} px, {torch.get_num_threads()} threads, {options.rounds} rounds"
-    )
+    threads = torch.get_num_threads()
+    print(f"{len(files)} images at {options.size} px, {threads} threads, {options.rounds} rounds")
     print(f"{'':<24}{'images/s':>10}{'x eager':>10}{'largest difference':>22}")
     for name, row in rows.items():
         rate, times, off = row.values()
@@ -114,7 +113,7 @@ def main() -> None:
         "images": len(files),
         "size": options.size,
         "rounds": options.rounds,
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "cores": os.cpu_count(),
         "machine": platform.machine(),
         "torch": torch.__version__,

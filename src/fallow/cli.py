@@ -36,7 +36,8 @@ def _options(model: type[Section], prefix: str = "") -> list[inspect.Parameter]:
         flag = field.annotation is bool
         default = "" if field.default is None else str(field.default)
         annotation = Annotated[
-            (bool if flag else str) | None,  # values are checked by the config itself, which gathers all mistakes
+            (bool if flag else str)
+            | None,  # values are checked by the config itself, which gathers all mistakes
             Parameter(
                 name=f"--{name.replace('_', '-')}",
                 help=field.description,
@@ -44,18 +45,26 @@ def _options(model: type[Section], prefix: str = "") -> list[inspect.Parameter]:
                 show_default=(lambda _, text=default: text) if default and not flag else False,
             ),
         ]
-        found.append(inspect.Parameter(prefix + name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+        found.append(
+            inspect.Parameter(
+                prefix + name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+            )
+        )
     return found
 
 
-def _keyword(name: str, kind: Any, help_text: str, default: Any = None, flag: str | None = None) -> inspect.Parameter:
+def _keyword(
+    name: str, kind: Any, help_text: str, default: Any = None, flag: str | None = None
+) -> inspect.Parameter:
     parameter = Parameter(name=flag or f"--{name}", help=help_text, negative="", show_default=False)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, parameter]
     )
 
 
-def _signed(function: Callable[..., Any], parameters: Sequence[inspect.Parameter], like: Callable[..., Any]) -> Any:
+def _signed(
+    function: Callable[..., Any], parameters: Sequence[inspect.Parameter], like: Callable[..., Any]
+) -> Any:
     function.__signature__ = inspect.Signature(list(parameters))  # type: ignore[attr-defined]
     function.__annotations__ = {p.name: p.annotation for p in parameters}
     function.__name__, function.__doc__ = like.__name__, _plain(like.__doc__ or "")
@@ -65,7 +74,9 @@ def _signed(function: Callable[..., Any], parameters: Sequence[inspect.Parameter
 def _plain(doc: str) -> str:
     """Keep the prose of a Google docstring: options carry their own help."""
     lines = inspect.cleandoc(doc).splitlines()
-    ends = [i for i, line in enumerate(lines) if line.rstrip() in ("Args:", "Returns:", "Raises:", "Example:")]
+    ends = [
+        i for i, line in enumerate(lines) if line.rstrip() in ("Args:", "Returns:", "Raises:", "Example:")
+    ]
     return "\n".join(lines[: ends[0]] if ends else lines).strip()
 
 
@@ -76,7 +87,13 @@ def _train_command() -> Any:
         from fallow.config import nest, parse_set
 
         as_json = given.pop("json", False)
-        values = nest({k.replace("__", "."): _typed(v) for k, v in given.items() if k not in _TRAIN_ONLY and v is not None})
+        values = nest(
+            {
+                k.replace("__", "."): _typed(v)
+                for k, v in given.items()
+                if k not in _TRAIN_ONLY and v is not None
+            }
+        )
         result = train(
             data,
             config=given.get("config"),
@@ -96,7 +113,9 @@ def _train_command() -> Any:
         ),
         *_options(TrainConfig),
         _keyword("config", Path | None, "YAML file with any of these options, like a run's config.yaml."),
-        _keyword("set_", list[str] | None, "Pin any value: --set embed.views=flip. May be repeated.", flag="--set"),
+        _keyword(
+            "set_", list[str] | None, "Pin any value: --set embed.views=flip. May be repeated.", flag="--set"
+        ),
         _keyword("resume", bool, "Go on with the run in --out where it was stopped.", default=False),
         _keyword("json", bool, "Print result.json instead of the last screen.", default=False),
     ]
@@ -139,7 +158,13 @@ def build_app() -> App:
     """Return the command line application."""
     from fallow.verbs import demo, doctor, evaluate, export, init, methods_table, predict
 
-    app = App(name="fallow", version=f"fallow {__version__}", help=_HELP, help_format="markdown", result_action="return_value")
+    app = App(
+        name="fallow",
+        version=f"fallow {__version__}",
+        help=_HELP,
+        help_format="markdown",
+        result_action="return_value",
+    )
     app.command(_train_command(), name="train")
     for verb, name in (
         (predict, "predict"),

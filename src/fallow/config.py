@@ -74,7 +74,8 @@ class ChooseConfig(Section):
         "auto", description="Folds of the held-out labels. auto: the smallest class up to 5."
     )
     repeats: Annotated[int, Field(ge=1, le=50)] | Auto = Field(
-        "auto", description="Repeats of the fold assignment. auto: more with fewer labels, as the budget allows."
+        "auto",
+        description="Repeats of the fold assignment. auto: more with fewer labels, as the budget allows.",
     )
 
 
@@ -83,12 +84,16 @@ class TrainConfig(Section):
 
     budget: str = Field("10m", description="Wall clock for the whole run: 90s, 10m, 2h.")
     out: Path | None = Field(None, description="Run directory. Default: runs/<a new name>.")
-    rungs: str = Field("auto", description="Rungs to try, comma separated: probe,propagate. auto: all that fit.")
+    rungs: str = Field(
+        "auto", description="Rungs to try, comma separated: probe,propagate. auto: all that fit."
+    )
     seed: int = Field(0, ge=0, description="Seed of everything random.")
     offline: bool = Field(False, description="Never reach for a model hub; use weights on disk only.")
     embed: EmbedConfig = Field(default_factory=EmbedConfig, description="How images become vectors.")
     probe: ProbeConfig = Field(default_factory=ProbeConfig, description="The labels-only linear model.")
-    propagate: PropagateConfig = Field(default_factory=PropagateConfig, description="Spreading over neighbors.")
+    propagate: PropagateConfig = Field(
+        default_factory=PropagateConfig, description="Spreading over neighbors."
+    )
     choose: ChooseConfig = Field(default_factory=ChooseConfig, description="How rungs are compared.")
 
     @field_validator("budget")
@@ -200,7 +205,9 @@ def parse_set(items: list[str] | tuple[str, ...]) -> dict[str, Any]:
         if not sign or not key.strip():
             raise ConfigError(f"--set takes key=value, not '{item}'; for example --set embed.views=flip")
         try:
-            pairs[key.strip()] = float(value) if re.fullmatch(r"\s*[+-]?\d+e[+-]?\d+\s*", value) else yaml.safe_load(value)
+            pairs[key.strip()] = (
+                float(value) if re.fullmatch(r"\s*[+-]?\d+e[+-]?\d+\s*", value) else yaml.safe_load(value)
+            )
         except yaml.YAMLError as error:
             raise ConfigError(f"the value in --set {item} is not valid YAML") from error
     return pairs
@@ -226,9 +233,13 @@ def read_config(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"the config file '{path}' cannot be read ({error.strerror or error})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the config file '{path}' is not valid YAML: {str(error).splitlines()[0]}") from error
+        raise ConfigError(
+            f"the config file '{path}' is not valid YAML: {str(error).splitlines()[0]}"
+        ) from error
     if not isinstance(values, dict):
-        raise ConfigError(f"the config file '{path}' should hold keys and values, like those that `fallow init` writes")
+        raise ConfigError(
+            f"the config file '{path}' should hold keys and values, like those that `fallow init` writes"
+        )
     return values
 
 
@@ -238,12 +249,12 @@ def dump_config(values: Mapping[str, Any]) -> str:
 
 
 __all__ = [
+    "SUPPORTED_RUNGS",
     "Auto",
     "ChooseConfig",
     "EmbedConfig",
-    "PropagateConfig",
     "ProbeConfig",
-    "SUPPORTED_RUNGS",
+    "PropagateConfig",
     "Section",
     "Self",
     "TrainConfig",

@@ -36,7 +36,9 @@ class MissingExtraError(FallowError):
     """A feature needs a package that is not installed."""
 
     def __init__(self, feature: str, package: str, extra: str) -> None:
-        super().__init__(f"{feature} needs the package '{package}': install it with  pip install 'fallow[{extra}]'")
+        super().__init__(
+            f"{feature} needs the package '{package}': install it with  pip install 'fallow[{extra}]'"
+        )
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

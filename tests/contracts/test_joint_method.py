@@ -17,7 +17,13 @@ class FixedThreshold(JointMethod):
     """The smallest joint method (FixMatch, arXiv 2001.07685, eq. 4): hard targets above a fixed confidence."""
 
     info: ClassVar[MethodInfo] = MethodInfo(
-        "fixed", "fixed threshold", "joint", "Sohn et al. 2020, arXiv 2001.07685", ("labels", "unlabeled"), "tests", 2.0
+        "fixed",
+        "fixed threshold",
+        "joint",
+        "Sohn et al. 2020, arXiv 2001.07685",
+        ("labels", "unlabeled"),
+        "tests",
+        2.0,
     )
     threshold = 0.4
 

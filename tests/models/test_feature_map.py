@@ -54,7 +54,10 @@ def test_unrotated_map_only_centers():
 
 def test_state_round_trip():
     x = correlated()
-    for fitted in (fit_feature_map(x, components=4, whiten=0.3, power=0.7), fit_feature_map(x, components=None)):
+    for fitted in (
+        fit_feature_map(x, components=4, whiten=0.3, power=0.7),
+        fit_feature_map(x, components=None),
+    ):
         back = FeatureMap.from_state(fitted.state())
         np.testing.assert_allclose(back.transform(x), fitted.transform(x), atol=1e-6)
 

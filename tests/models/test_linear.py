@@ -80,7 +80,7 @@ def test_temperature_recovers_overconfidence():
     loud = LinearHead(honest.weight * 4, honest.bias * 4)
     assert fit_temperature(loud.logits(x[2000:]), y[2000:]) == pytest.approx(4.0, rel=0.2)
     assert fit_temperature(loud.logits(x[:0]), y[:0]) == 1.0
-    assert abs(np.log(fit_temperature(loud.logits(x[:2]), y[:2]))) < 0.5
+    assert abs(np.log(fit_temperature(loud.logits(x[:2]), y[:2]))) < np.log(2)
 
 
 def test_head_state_and_rows_sum_to_one():

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fallow.study import Prior, accuracy_interval, compare, corrected_for_choice, gain_interval, keep, mix_weights
+from fallow.study import (
+    Prior,
+    accuracy_interval,
+    compare,
+    corrected_for_choice,
+    gain_interval,
+    keep,
+    mix_weights,
+)
 
 
 def test_wilson_interval_matches_the_formula_and_never_claims_certainty() -> None:

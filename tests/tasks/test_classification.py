@@ -12,7 +12,9 @@ def test_losses_and_divergences_are_per_image_and_follow_their_formulas() -> Non
     task = Classification(("a", "b", "c"))
     logits = torch.tensor([[2.0, 0.5, -1.0], [0.0, 0.0, 0.0]], requires_grad=True)
     q = torch.softmax(logits, 1).detach()
-    assert task.losses(logits, torch.tensor([0, 2])).tolist() == pytest.approx([-math.log(q[0, 0]), math.log(3)])
+    assert task.losses(logits, torch.tensor([0, 2])).tolist() == pytest.approx(
+        [-math.log(q[0, 0]), math.log(3)]
+    )
     p = torch.tensor([[0.6, 0.3, 0.1], [1.0, 0.0, 0.0]])
     target = Posteriors("categorical", p, torch.arange(2))
     ce = [-sum(float(a) * math.log(float(b)) for a, b in zip(p[i], q[i], strict=True)) for i in range(2)]
@@ -21,7 +23,9 @@ def test_losses_and_divergences_are_per_image_and_follow_their_formulas() -> Non
     assert task.divergence(logits, target, "kl").tolist() == pytest.approx(
         [c - e for c, e in zip(ce, entropy, strict=True)], rel=1e-4
     )
-    assert task.divergence(logits, target, "mse").tolist() == pytest.approx(((q - p) ** 2).mean(1).tolist(), rel=1e-5)
+    assert task.divergence(logits, target, "mse").tolist() == pytest.approx(
+        ((q - p) ** 2).mean(1).tolist(), rel=1e-5
+    )
     task.divergence(logits, target, "kl").sum().backward()
     assert torch.allclose(logits.grad, q - p, atol=1e-6)  # the gradient of cross-entropy in the logits
 

@@ -55,7 +55,9 @@ def test_alignment_moves_the_mean_to_the_proportions_wanted() -> None:
 def test_dense_units_follow_a_quarter_turn_exactly(quarter: int) -> None:
     torch.manual_seed(quarter)
     dense = torch.softmax(torch.randn(2, 4, 4, 3), -1)
-    found = Posteriors("categorical", dense.reshape(-1, 3), torch.arange(2).repeat_interleave(16), grid=(4, 4))
+    found = Posteriors(
+        "categorical", dense.reshape(-1, 3), torch.arange(2).repeat_interleave(16), grid=(4, 4)
+    )
     moved = found.warp(View(), turned(quarter * math.pi / 2, images=2))
     # The affine maps view to image: what the turned view shows at p is the image at R p.
     expected = torch.rot90(dense, quarter, (1, 2))
@@ -83,7 +85,9 @@ def test_boxes_follow_the_view_and_vanish_with_it() -> None:
         torch.tensor([0, 0]),
         boxes=torch.tensor([[-1.0, -1.0, 0.0, 0.0], [0.5, 0.5, 1.0, 1.0]]),
     )
-    zoomed = View(torch.tensor([[[0.5, 0.0, -0.5], [0.0, 0.5, -0.5]]]))  # the upper left quarter, twice as large
+    zoomed = View(
+        torch.tensor([[[0.5, 0.0, -0.5], [0.0, 0.5, -0.5]]])
+    )  # the upper left quarter, twice as large
     moved = found.warp(View(), zoomed)
     assert moved.boxes[0].tolist() == pytest.approx([-1.0, -1.0, 1.0, 1.0])
     assert moved.valid.tolist() == [True, False]

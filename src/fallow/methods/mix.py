@@ -11,11 +11,12 @@ Probs = NDArray[np.floating]
 def estimate_mix(
     probs: Probs, source_mix: Probs | None = None, *, prior_rows: float = 2.0, max_steps: int = 100
 ) -> NDArray[np.float64]:
-    """Estimate class proportions from posteriors by EM (Saerens et al., Neural Computation 2002), shrunk to equal.
+    """Estimate class proportions from posteriors by EM (Saerens et al., Neural Computation 2002), shrunk to
+    equal.
 
     The posteriors' model was fitted where classes had the proportions ``source_mix``. EM alternates between
-    reweighting the posteriors to the current estimate and averaging them; ``prior_rows`` pretended images of each
-    class keep a class from vanishing and pull a small pool to equal proportions.
+    reweighting the posteriors to the current estimate and averaging them; ``prior_rows`` pretended images of
+    each class keep a class from vanishing and pull a small pool to equal proportions.
 
     Args:
         probs: (n, c) class probabilities of the pool, calibrated; rows sum to 1.

@@ -1,7 +1,7 @@
-"""Nearest-neighbor lists by cosine: exact by blocked products, or by partitions when there are very many images.
+"""Nearest-neighbor lists by cosine: exact by blocked products, or by partitions for very many images.
 
-Lists are computed once per embedding, with a margin, and filtered for every fold: dropping a few held-out images
-from the lists gives what recomputing them would, at no cost.
+Lists are computed once per embedding, with a margin, and filtered for every fold: dropping a few held-out
+images from the lists gives what recomputing them would, at no cost.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ def _largest(products: Array, count: int) -> tuple[Index, Array]:
     columns.sort(axis=1)
     values = np.take_along_axis(products, columns, axis=1)
     order = np.argsort(-values, axis=1, kind="stable")
-    return np.take_along_axis(columns, order, axis=1).astype(np.int32), np.take_along_axis(values, order, axis=1)
+    nearest = np.take_along_axis(columns, order, axis=1).astype(np.int32)
+    return nearest, np.take_along_axis(values, order, axis=1)
 
 
 def _partitioned(vectors: Array, count: int, seed: int) -> Neighbors:
@@ -138,7 +139,7 @@ def _partition(vectors: Array, seed: int) -> tuple[Array, NDArray[np.int64]]:
     from sklearn.cluster import MiniBatchKMeans
 
     n = len(vectors)
-    parts = max(2, round(1.0 * np.sqrt(n)))
+    parts = max(2, round(np.sqrt(n)))
     sample = vectors[np.random.default_rng(seed).permutation(n)[: 40 * parts]]
     found = MiniBatchKMeans(parts, batch_size=4096, n_init=1, max_iter=10, random_state=seed).fit(sample)
     centers = np.asarray(found.cluster_centers_, dtype=np.float32)

@@ -1,9 +1,10 @@
 """The propagate rung's recipe: spread labels over the neighbor graph, refit a linear head, repeat.
 
-Graph and head correct each other. The graph knows which images lie together and is right where labels are very few;
-the head generalizes along directions and is right where the graph has wrong edges. Each round the head's
-probabilities are smoothed over the graph, multiplied with what the labels spread, and a new head is fitted on the
-surest of the result (self-training; compare Iscen et al., CVPR 2019, and Lazarou et al., ICCV 2021).
+Graph and head correct each other. The graph knows which images lie together and is right where labels are
+very few; the head generalizes along directions and is right where the graph has wrong edges. Each round the
+head's probabilities are smoothed over the graph, multiplied with what the labels spread, and a new head is
+fitted on the surest of the result (self-training; compare Iscen et al., CVPR 2019, and Lazarou et al., ICCV
+2021).
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from fallow.models.linear import DEFAULT_STRENGTH, LinearHead, fit_logistic, one
 Array = NDArray[np.float32]
 
 _POOL_ENOUGH = 300
+_FLOOR = 1e-3  # a class that the graph rules out may still be argued for by the head
+_STEPS, _WARM_STEPS = 60, 30
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class PropagateOptions:
         confidence: Exponent of the certainty that weights a pool image in the fit.
         strength: Inverse L2 penalty of the refitted head.
         probe_strength: The same for the labels-only head.
-        probe_labels: Labels per class (beyond the first) at which the labels-only head weighs as much as the graph.
+        probe_labels: Labels per class (beyond the first) at which the labels-only head weighs as much as the
+            graph.
     """
 
     neighbors: int = 10
@@ -57,9 +61,6 @@ class PropagateOptions:
     strength: float = 20.0
     probe_strength: float = DEFAULT_STRENGTH
     probe_labels: float = 5.0
-    level: float = 0.0
-    beta: float = 0.0
-    rbal: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +90,9 @@ class PropagationInputs:
         feature_map: From the backbone's features to the head's.
         features: float32 (n, k) mapped.
         neighbors: One list with a margin per embedding.
-        pool_only: True when the maps saw pool images only, so that folds may share these inputs. When False (the
-            pool is too small to learn a normalization from), prepare each fold anew without its held-out rows.
+        pool_only: True when the maps saw pool images only, so that folds may share these inputs. When False
+            (the pool is too small to learn a normalization from), prepare each fold anew without its held-out
+            rows.
     """
 
     feature_map: FeatureMap
@@ -115,8 +117,8 @@ def prepare_inputs(
     """Normalize the backbone's features and list neighbors.
 
     Args:
-        features: (n, d) of labeled images and pool (views averaged), or several embeddings of the same images: the
-            first carries the head, all vote in the graph.
+        features: (n, d) of labeled images and pool (views averaged), or several embeddings of the same
+            images: the first carries the head, all vote in the graph.
         pool: bool (n,), True for unlabeled rows.
         options: See there.
         margin: Neighbors listed beyond what the graph needs, for folds that drop rows.
@@ -124,7 +126,7 @@ def prepare_inputs(
     """
     options = options or PropagateOptions()
     embeddings = [features] if isinstance(features, np.ndarray) else list(features)
-    # A small pool alone would leave out directions that the labels need; 2,000 images know enough in any case.
+    # A small pool alone would leave out directions that the labels need; 2,000 images always know enough.
     pool_only = bool(pool.sum() >= min(max(_POOL_ENOUGH, (~pool).sum()), 2000))
     rows = pool if pool_only else np.ones(len(pool), dtype=bool)
     head_map = fit_feature_map(embeddings[0][rows], components=options.components)
@@ -155,57 +157,57 @@ def propagate(
     options = options or PropagateOptions()
     _check(inputs, labels, n_classes)
     known, pool = labels >= 0, labels < 0
-    probe = fit_logistic(
-        inputs.features[known], labels[known], n_classes=n_classes, strength=options.probe_strength
-    )
-    lists = [_first(one, options.neighbors) for one in inputs.neighbors]
-    graph = affinity(lists, options.sharpness)
+    features = inputs.features
+    probe = fit_logistic(features[known], labels[known], n_classes=n_classes, strength=options.probe_strength)
+    graph = affinity([_first(one, options.neighbors) for one in inputs.neighbors], options.sharpness)
     equal = np.full(n_classes, 1.0 / n_classes)
-    seeds = np.log(spread_labels(graph, labels, n_classes, options.alpha, equal) + 1e-3)
-    per_class = known.sum() / n_classes
-    trust = float(np.clip((per_class - 1) / options.probe_labels, 0.0, 1.0))
-    seeds += trust * np.log(probe.probs(inputs.features) + 1e-9)
+    spread_probs = spread_labels(graph, labels, n_classes, options.alpha, equal)
+    trust = float(np.clip((known.sum() / n_classes - 1) / options.probe_labels, 0.0, 1.0))
+    seeds = np.log(spread_probs + _FLOOR) + trust * np.log(probe.probs(features) + 1e-9)
     probs = clamp(softmax(seeds), labels)
-    head, mix = probe, equal
-    for turn in range(options.rounds + 1):
-        weights = certainty(probs) ** np.float32(options.confidence)
-        if options.level:
-            weights *= options.level / max(weights[pool].mean(), 1e-3)
-        weights[known] = 1.0
-        head = fit_logistic(
-            inputs.features,
-            one_hot(probs.argmax(axis=1), n_classes),
-            sample_weight=weights,
-            strength=options.strength,
-            start=None if turn == 0 else head,
-            max_steps=25 if 0 < turn < options.rounds else 60,
-        )
-        if turn < options.rounds:
-            believed = clamp(head.probs(inputs.features), labels)
-            mix = estimate_mix(believed[pool])
-            smoothed = spread(graph, believed, options.smooth)
-            if options.rbal:
-                smoothed *= ((mix / smoothed.sum(0)) ** options.rbal).astype(np.float32)
-            smoothed = normalize_rows(smoothed, mix)
-            scores = options.keep * seeds + np.log(smoothed + 1e-3)
-            if options.beta:
-                scores += (options.beta * options.keep * np.log(mix * n_classes)).astype(np.float32)
-            probs = clamp(softmax(scores), labels)
-    mix = estimate_mix(probs[pool])
+    head, weights = _refit(features, probs, known, options, None)
+    for _ in range(options.rounds):
+        believed = clamp(head.probs(features), labels)
+        smoothed = normalize_rows(spread(graph, believed, options.smooth), believed.mean(axis=0))
+        probs = clamp(softmax(options.keep * seeds + np.log(smoothed + _FLOOR)), labels)
+        head, weights = _refit(features, probs, known, options, head)
     figures = {
         "probe_trust": trust,
-        "mean_certainty": float(weights[pool].mean()) if pool.any() else 1.0,
-        "agreement_with_probe": float(
-            (probe.logits(inputs.features[pool]).argmax(1) == probs[pool].argmax(1)).mean() if pool.any() else 1.0
+        "mean_certainty": _mean(weights[pool]),
+        "agreement_with_probe": _mean(
+            probe.logits(features[pool]).argmax(axis=1) == probs[pool].argmax(axis=1)
         ),
+        "agreement_with_spread": _mean(spread_probs[pool].argmax(axis=1) == probs[pool].argmax(axis=1)),
     }
-    return Propagation(probs[pool], weights[pool], mix, head, figures)
+    return Propagation(probs[pool], weights[pool], estimate_mix(probs[pool]), head, figures)
+
+
+def _refit(
+    features: Array,
+    probs: Array,
+    known: NDArray[np.bool_],
+    options: PropagateOptions,
+    start: LinearHead | None,
+) -> tuple[LinearHead, Array]:
+    """Fit a head on the likeliest classes, rows weighted by certainty; return head and weights (n,)."""
+    weights = certainty(probs) ** np.float32(options.confidence)
+    weights[known] = 1.0
+    targets = one_hot(probs.argmax(axis=1), probs.shape[1])
+    steps = _STEPS if start is None else _WARM_STEPS
+    head = fit_logistic(
+        features, targets, sample_weight=weights, strength=options.strength, start=start, max_steps=steps
+    )
+    return head, weights
+
+
+def _mean(values: NDArray[np.bool_] | Array) -> float:
+    return float(values.mean()) if len(values) else 1.0
 
 
 def certainty(probs: Array) -> Array:
     """Return one minus the normalized entropy of each row, float32 (n,), 0 (even) to 1 (sure)."""
     entropy = -(probs * np.log(probs + 1e-12)).sum(axis=1) / np.log(probs.shape[1])
-    return np.clip(1.0 - entropy, 0.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip(1.0 - entropy, 0.0, 1.0), dtype=np.float32)
 
 
 def _first(neighbors: Neighbors, count: int) -> Neighbors:
@@ -214,10 +216,14 @@ def _first(neighbors: Neighbors, count: int) -> Neighbors:
 
 def _check(inputs: PropagationInputs, labels: NDArray[np.integer], n_classes: int) -> None:
     if len(labels) != len(inputs.features):
-        raise DataError(f"{len(inputs.features)} feature rows but {len(labels)} labels: they must be as many.")
+        raise DataError(
+            f"{len(inputs.features)} feature rows but {len(labels)} labels: they must be as many."
+        )
     counts = np.bincount(labels[labels >= 0], minlength=n_classes)
     if len(counts) > n_classes or n_classes < 2:
         raise DataError(f"Labels must lie in 0..{n_classes - 1} with at least two classes.")
     missing = np.flatnonzero(counts == 0)
     if len(missing):
-        raise DataError(f"Class {missing[0]} has no labeled image: label at least one, or leave the class out.")
+        raise DataError(
+            f"Class {missing[0]} has no labeled image: label at least one, or leave the class out."
+        )

@@ -1,4 +1,5 @@
-"""Label spreading over a neighbor graph (Zhou et al., "Learning with Local and Global Consistency", NIPS 2003)."""
+"""Label spreading over a neighbor graph (Zhou et al., "Learning with Local and Global Consistency", NIPS
+2003)."""
 
 from __future__ import annotations
 
@@ -22,10 +23,11 @@ _TINY = 1e-30
 def affinity(neighbors: Neighbors | Sequence[Neighbors], sharpness: float = 4.0) -> csr_matrix:
     """Return the normalized graph ``D^-1/2 W D^-1/2``, float32 (n, n), symmetric, eigenvalues in [-1, 1].
 
-    An edge weighs ``exp(-sharpness (distance / typical distance - 1))`` with distance = 1 - cosine and its median over
-    the lists as the typical one, so that one sharpness suits tight and loose embeddings alike. It weighs half of
-    that when only one end lists the other: hubs, which many list and which list few back, count less. Rows that point
-    apart (cosine <= 0) share no edge. Several lists (of several embeddings) are averaged.
+    An edge weighs ``exp(-sharpness (distance / typical distance - 1))`` with distance = 1 - cosine and its
+    median over the lists as the typical one, so that one sharpness suits tight and loose embeddings alike. It
+    weighs half of that when only one end lists the other: hubs, which many list and which list few back,
+    count less. Rows that point apart (cosine <= 0) share no edge. Several lists (of several embeddings) are
+    averaged.
 
     Args:
         neighbors: Lists over the same rows.
@@ -101,9 +103,9 @@ def spread_labels(
 ) -> Array:
     """Spread hard labels to all rows and return class probabilities (n, n_classes).
 
-    Every class gets mass in proportion to ``mix`` (class mass normalization, Zhu et al., ICML 2003), so that a class
-    with tight clusters or many labels does not swallow the rest. Labeled rows keep their label; rows that no label
-    reaches get ``mix``.
+    Every class gets mass in proportion to ``mix`` (class mass normalization, Zhu et al., ICML 2003), so that
+    a class with tight clusters or many labels does not swallow the rest. Labeled rows keep their label; rows
+    that no label reaches get ``mix``.
 
     Args:
         graph: Normalized symmetric graph (n, n).

@@ -1,7 +1,8 @@
 """What is done to a backbone's features before a linear head or a neighbor search sees them.
 
-A feature map is fitted on features alone, never on labels: an optional signed power, an affine map (centering,
-principal components, partial whitening) and unit length. It is a handful of arrays, so it exports into any graph.
+A feature map is fitted on features alone, never on labels: an optional signed power, an affine map
+(centering, principal components, partial whitening) and unit length. It is a handful of arrays, so it exports
+into any graph.
 """
 
 from __future__ import annotations
@@ -97,13 +98,14 @@ def fit_feature_map(
 
     Args:
         features: (n, d) of the images that may be looked at: the pool, and the labeled images that train.
-        components: Principal components kept, at most ``min(d, n - 1)``. None keeps the features unrotated (centered
-            only). 256 loses nothing measurable on 1,280-dimensional backbones and makes every later step five times
-            cheaper.
-        whiten: 0 keeps each direction's spread, 1 makes all spreads equal, values between are partial. Heads do best
-            with 0; neighbor graphs with a partial whitening, because it takes weight from the few directions that make
-            hubs.
-        shrink: Share of the mean variance added to every variance before whitening, so that noise is not blown up.
+        components: Principal components kept, at most ``min(d, n - 1)``. None keeps the features unrotated
+            (centered only). 256 loses nothing measurable on 1,280-dimensional backbones and makes every later
+            step five times cheaper.
+        whiten: 0 keeps each direction's spread, 1 makes all spreads equal, values between are partial. Heads
+            do best with 0; neighbor graphs with a partial whitening, because it takes weight from the few
+            directions that make hubs.
+        shrink: Share of the mean variance added to every variance before whitening, so that noise is not
+            blown up.
         power: Signed power applied first (0.5 evens out the heavy tails of post-ReLU features).
 
     Raises:
@@ -112,7 +114,9 @@ def fit_feature_map(
     if features.ndim != 2 or not len(features):
         raise DataError(f"A feature map needs an (n, d) array with n >= 1 but got shape {features.shape}.")
     if not np.isfinite(features).all():
-        raise DataError("The features hold values that are not finite: check the backbone's weights and the images.")
+        raise DataError(
+            "The features hold values that are not finite: check the backbone's weights and the images."
+        )
     # Evenly spaced rows: a covariance from 20,000 images is as good as from all, at bounded cost.
     step = -(-len(features) // _FIT_ROWS)
     sample = _signed_power(features[::step], power).astype(np.float64)

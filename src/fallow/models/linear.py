@@ -105,7 +105,9 @@ def fit_logistic(
     """
     soft = _soft_targets(targets, n_classes)
     if len(soft) != len(features):
-        raise DataError(f"{len(features)} feature rows but {len(soft)} targets were given: they must be as many.")
+        raise DataError(
+            f"{len(features)} feature rows but {len(soft)} targets were given: they must be as many."
+        )
     weight = np.ones(len(soft), np.float32) if sample_weight is None else sample_weight.astype(np.float32)
     rows = weight > 0
     if not rows.any():
@@ -123,7 +125,7 @@ def fit_logistic(
 def fit_temperature(
     logits: NDArray[np.floating], labels: NDArray[np.integer], *, prior_rows: float = 20.0
 ) -> float:
-    """Return the temperature that minimizes held-out cross-entropy, pulled to 1 where there is little evidence.
+    """Return the temperature that minimizes held-out cross-entropy, pulled to 1 by scarce evidence.
 
     Args:
         logits: (n, c) of rows the head was not fitted on.

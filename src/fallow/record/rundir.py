@@ -39,7 +39,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         if error.errno == 28:  # ENOSPC
-            raise RunError(f"the disk is full: '{path}' could not be written; free some space and go on with --resume") from error
+            raise RunError(
+                f"the disk is full: '{path}' could not be written; free some space and go on with --resume"
+            ) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -65,7 +67,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"'{path}' cannot be read as JSON ({error}): was the run stopped before it wrote it?") from error
+        raise RunError(
+            f"'{path}' cannot be read as JSON ({error}): was the run stopped before it wrote it?"
+        ) from error
 
 
 class RunDir:
@@ -97,7 +101,9 @@ class RunDir:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"the output folder '{path}' cannot be made ({error.strerror}): choose another with --out") from error
+            raise RunError(
+                f"the output folder '{path}' cannot be made ({error.strerror}): choose another with --out"
+            ) from error
         free = shutil.disk_usage(path).free
         if free < MINIMUM_FREE_BYTES:
             raise RunError(
@@ -115,7 +121,9 @@ class RunDir:
         """
         run = cls(path)
         if not run.config.is_file():
-            raise RunError(f"'{path}' is not a run of fallow (it has no config.yaml): give the folder that train wrote")
+            raise RunError(
+                f"'{path}' is not a run of fallow (it has no config.yaml): give the folder that train wrote"
+            )
         return run
 
     def stage(self, index: int, rung: str) -> Path:

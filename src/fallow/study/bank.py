@@ -15,7 +15,6 @@ from fallow.models import Backbone, Embedder, Space, load_backbone
 from fallow.study.rung import ImageSet
 from fallow.types import Progress, silent
 
-
 _CHUNK = 4096
 
 

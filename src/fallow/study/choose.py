@@ -57,7 +57,7 @@ def _normal_cdf(x: float) -> float:
 
 def _weights(n: int, weights: Array | None) -> Array:
     w = np.ones(n) if weights is None else np.asarray(weights, np.float64)
-    return w / w.sum()
+    return np.asarray(w / w.sum(), np.float64)
 
 
 def accuracy_interval(correct: Array, weights: Array | None = None) -> Interval:
@@ -154,7 +154,10 @@ def corrected_for_choice(
     winner = resampled.argmax(1)
     optimism = max(0.0, float((resampled[np.arange(_RESAMPLES), winner] - full[winner]).mean()))
     return Interval(
-        max(0.0, plain.value - optimism), max(0.0, plain.low - optimism), max(0.0, plain.high - optimism), plain.n
+        max(0.0, plain.value - optimism),
+        max(0.0, plain.low - optimism),
+        max(0.0, plain.high - optimism),
+        plain.n,
     )
 
 

@@ -13,8 +13,8 @@ from fallow.record import DecisionLog
 from fallow.study.bank import SpaceBank
 from fallow.study.clock import Clock
 from fallow.study.data import StudyData
-from fallow.study.rung import Fold, ImageSet
 from fallow.study.plan import SpacePlan
+from fallow.study.rung import Fold, ImageSet
 from fallow.tasks import Task
 from fallow.types import Progress, silent
 

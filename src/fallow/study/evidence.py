@@ -43,13 +43,19 @@ class OutOfFold:
         where = np.flatnonzero(seen)
         return where, total[where] / seen[where, None]
 
-    def correct(self, rungs: tuple[RungName, ...]) -> tuple[NDArray[np.int64], dict[RungName, NDArray[np.float64]]]:
+    def correct(
+        self, rungs: tuple[RungName, ...]
+    ) -> tuple[NDArray[np.int64], dict[RungName, NDArray[np.float64]]]:
         """Return the correctness of several rungs on the images that *all* of them predicted, in the same folds.
 
         Returns:
             Positions (k,), and per rung the mean over repeats of whether the image was named rightly, (k,).
         """
-        shared = set.intersection(*({fold for fold, _, _ in self._rows.get(r, [])} for r in rungs)) if rungs else set()
+        shared = (
+            set.intersection(*({fold for fold, _, _ in self._rows.get(r, [])} for r in rungs))
+            if rungs
+            else set()
+        )
         result: dict[RungName, NDArray[np.float64]] = {}
         where = np.zeros(0, np.int64)
         for rung in rungs:
@@ -64,7 +70,14 @@ class OutOfFold:
 
     def write(self, path: Path) -> None:
         """Write the table as Parquet."""
-        columns: dict[str, list[object]] = {"id": [], "unit": [], "rung": [], "fold": [], "label": [], "probs": []}
+        columns: dict[str, list[object]] = {
+            "id": [],
+            "unit": [],
+            "rung": [],
+            "fold": [],
+            "label": [],
+            "probs": [],
+        }
         for rung, rows in self._rows.items():
             for fold, held_out, probs in rows:
                 for position, p in zip(held_out, probs, strict=True):

@@ -15,16 +15,24 @@ from fallow.models import Backbone
 from fallow.record import Decision, DecisionLog, RunDir, RungResult, StudyResult, read_json, write_json
 from fallow.report import LiveLadder
 from fallow.study.bank import SpaceBank
-from fallow.study.choose import Comparison, Prior, accuracy_interval, compare, gain_interval, keep, mix_weights
+from fallow.study.choose import (
+    Comparison,
+    Prior,
+    accuracy_interval,
+    compare,
+    gain_interval,
+    keep,
+    mix_weights,
+)
 from fallow.study.clock import Clock
 from fallow.study.context import RungContext
 from fallow.study.data import StudyData, plan_folds
 from fallow.study.evidence import OutOfFold
 from fallow.study.leave import keep_model, leave
+from fallow.study.plan import SpacePlan, plan_spaces
 from fallow.study.priors import prior
 from fallow.study.rung import Candidate, Fold, Rung
 from fallow.study.rungs import RUNGS, Below
-from fallow.study.plan import SpacePlan, plan_spaces
 from fallow.study.stage import Stage
 from fallow.tasks import classification_task
 from fallow.types import RungName
@@ -96,7 +104,9 @@ class Study:
         self.screen.stage("embed")
         plan = self._plan(data, bank)
         if plan.pool < len(data.pool_ids):
-            kept = np.sort(np.random.default_rng(self.config.seed).permutation(len(data.pool_ids))[: plan.pool])
+            kept = np.sort(
+                np.random.default_rng(self.config.seed).permutation(len(data.pool_ids))[: plan.pool]
+            )
             data = replace(data, pool_ids=tuple(data.pool_ids[i] for i in kept))
         task = classification_task(data.classes)
         return RungContext(
@@ -109,7 +119,8 @@ class Study:
         if not path.is_file():
             plan = plan_spaces(data, bank, self.clock, self.decisions)
             write_json(
-                path, {"data": data.fingerprint(), "spaces": plan.to_json(), "decisions": self.decisions.to_json()}
+                path,
+                {"data": data.fingerprint(), "spaces": plan.to_json(), "decisions": self.decisions.to_json()},
             )
             return plan
         kept = read_json(path)
@@ -128,7 +139,9 @@ class Study:
         if needed <= self.clock.left:
             return True
         left = max(self.clock.left, 0)
-        self.notes.append(f"{rung.info.name} was skipped: it needs about {needed:.0f} s and {left:.0f} s were left.")
+        self.notes.append(
+            f"{rung.info.name} was skipped: it needs about {needed:.0f} s and {left:.0f} s were left."
+        )
         return False
 
     def _climb_rung(self, ctx: RungContext, rung: Rung, stage: Stage, best: RungName | None) -> RungName:

@@ -32,7 +32,9 @@ _CHECKED = 50
 
 def keep_model(study: Study, ctx: RungContext, name: RungName) -> None:
     """Make ``model/`` the rung called ``name``: from now on a kill leaves it usable."""
-    if (study.run.model / "model.json").is_file() and load_bundle(study.run.model).meta["extra"]["rung"] == name:
+    if (study.run.model / "model.json").is_file() and load_bundle(study.run.model).meta["extra"][
+        "rung"
+    ] == name:
         return
     study.screen.stage("export")
     candidate = study.finals[name]
@@ -106,7 +108,9 @@ def _scored(row: RungResult) -> Scored:
     return Scored(row.rung, row.held_out, row.test, row.balanced_held_out, row.balanced_test)
 
 
-def _score_test(study: Study, ctx: RungContext) -> tuple[dict[RungName, tuple[float, float]], dict[RungName, Any]]:
+def _score_test(
+    study: Study, ctx: RungContext
+) -> tuple[dict[RungName, tuple[float, float]], dict[RungName, Any]]:
     """Score every finished rung on the test split; the choice is on disk before the first test image is read."""
     if not ctx.data.test_ids:
         return {}, {}
@@ -120,7 +124,8 @@ def _score_test(study: Study, ctx: RungContext) -> tuple[dict[RungName, tuple[fl
         scores[name] = (float(right.mean()), float(np.mean(recall)))
         predicted[name] = probs
         study.run.append_line(
-            "test_reads.jsonl", {"time": time.strftime("%Y-%m-%dT%H:%M:%S"), "rung": name, "images": len(truth)}
+            "test_reads.jsonl",
+            {"time": time.strftime("%Y-%m-%dT%H:%M:%S"), "rung": name, "images": len(truth)},
         )
     return scores, predicted
 
@@ -182,7 +187,9 @@ def _write_config(study: Study) -> None:
     settled = {
         d.name: d.value
         for d in study.decisions
-        if "." in d.name and d.name.split(".")[0] in dumped and d.name.split(".")[1] in (dumped[d.name.split(".")[0]] or {})
+        if "." in d.name
+        and d.name.split(".")[0] in dumped
+        and d.name.split(".")[1] in (dumped[d.name.split(".")[0]] or {})
     }
     # Zero folds is what follows from the data, not something that can be asked for.
     settled = {k: v for k, v in settled.items() if not (k == "choose.folds" and v == 0)}

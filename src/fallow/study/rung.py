@@ -121,7 +121,11 @@ class Rung(ABC):
 
     @abstractmethod
     def fit(
-        self, ctx: RungContext, fold: Fold | None, below: Mapping[RungName, Candidate], steps: int | None = None
+        self,
+        ctx: RungContext,
+        fold: Fold | None,
+        below: Mapping[RungName, Candidate],
+        steps: int | None = None,
     ) -> Candidate:
         """Fit on the labels outside of ``fold`` (all labels for None) and return the candidate.
 

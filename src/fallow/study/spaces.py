@@ -44,7 +44,9 @@ class ViewProbe:
 
 def _unit(x: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
     centered = np.sign(x) * np.sqrt(np.abs(x)) - mean
-    return np.asarray(centered / np.maximum(np.linalg.norm(centered, axis=-1, keepdims=True), 1e-12), np.float32)
+    return np.asarray(
+        centered / np.maximum(np.linalg.norm(centered, axis=-1, keepdims=True), 1e-12), np.float32
+    )
 
 
 def probe_views(ctx: RungContext, name: str, size: int, allowed: View) -> ViewProbe:
@@ -69,7 +71,9 @@ def probe_views(ctx: RungContext, name: str, size: int, allowed: View) -> ViewPr
     return ViewProbe(sample, nearest(seen[:, 0]), moved, vectors)
 
 
-def decide_views(ctx: RungContext, fold: Fold | None, name: str, size: int, allowed: View) -> tuple[View, Decision]:
+def decide_views(
+    ctx: RungContext, fold: Fold | None, name: str, size: int, allowed: View
+) -> tuple[View, Decision]:
     """Decide which views keep the class: reach without trespass, measured with the labels of this fold only.
 
     A class is given to each reference image by the nearest class mean of the fold's training labels; a view is
@@ -80,7 +84,9 @@ def decide_views(ctx: RungContext, fold: Fold | None, name: str, size: int, allo
     if asked != "auto":
         return asked, Decision("embed.views", asked, "user", "Asked for.", pinned=True)
     if allowed == "none":
-        why = "Pixels have no invariances to average over." if name == PIXELS else "The budget allows one view."
+        why = (
+            "Pixels have no invariances to average over." if name == PIXELS else "The budget allows one view."
+        )
         return "none", Decision("embed.views", "none", "rule", why)
     key = ("run", f"views-{name}-{size}-{allowed}")
     if key not in ctx.scratch:
@@ -99,7 +105,12 @@ def decide_views(ctx: RungContext, fold: Fold | None, name: str, size: int, allo
     flip = trust.get(FLIP, 0.0)
     turns = float(np.mean([t for v, t in trust.items() if v != FLIP])) if len(trust) > 1 else 0.0
     value: View = "turns" if min(flip, turns) >= _TRUST else "flip" if flip >= _TRUST else "none"
-    evidence: dict[str, Json] = {"flip": round(flip, 3), "turns": round(turns, 3), "needed": _TRUST, "untouched": round(base, 3)}
+    evidence: dict[str, Json] = {
+        "flip": round(flip, 3),
+        "turns": round(turns, 3),
+        "needed": _TRUST,
+        "untouched": round(base, 3),
+    }
     rule = "Views whose neighbors keep the class nearly as often as the untouched image's (reach without trespass)."
     return value, Decision("embed.views", value, "search", rule, evidence)
 

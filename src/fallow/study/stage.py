@@ -32,7 +32,9 @@ class Stage:
         tensors = self._load(self.path / f"fold-{key}.safetensors")
         return None if tensors is None else (tensors["held_out"], tensors["probs"])
 
-    def keep_fold(self, key: str, held_out: NDArray[np.int64], probs: NDArray[np.float32], line: dict[str, Any]) -> None:
+    def keep_fold(
+        self, key: str, held_out: NDArray[np.int64], probs: NDArray[np.float32], line: dict[str, Any]
+    ) -> None:
         """Keep a finished fold."""
         content = save({"held_out": held_out, "probs": np.ascontiguousarray(probs, np.float32)})
         write_bytes(self.path / f"fold-{key}.safetensors", content)
@@ -44,7 +46,9 @@ class Stage:
         tensors = self._load(self.path / "final.safetensors")
         return None if tensors is None or not meta.is_file() else (tensors, read_json(meta))
 
-    def keep_final(self, tensors: dict[str, NDArray[Any]], meta: dict[str, Any], line: dict[str, Any]) -> None:
+    def keep_final(
+        self, tensors: dict[str, NDArray[Any]], meta: dict[str, Any], line: dict[str, Any]
+    ) -> None:
         """Keep the refitted candidate; the JSON is written last and says that the arrays are whole."""
         write_bytes(
             self.path / "final.safetensors", save({k: np.ascontiguousarray(v) for k, v in tensors.items()})

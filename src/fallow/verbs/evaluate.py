@@ -88,11 +88,15 @@ def evaluate(
     if split == "auto" and not labels:
         labels = table.labels()
     if not labels:
-        raise DataError(f"'{data}' has no labeled images to measure on: give class folders, or a CSV of path,label")
+        raise DataError(
+            f"'{data}' has no labeled images to measure on: give class folders, or a CSV of path,label"
+        )
     index = {name: i for i, name in enumerate(deployed.classes)}
     unknown = sorted(set(labels.values()) - set(index))
     if unknown:
-        raise DataError(f"the model does not know the class '{unknown[0]}' of '{data}'; it knows {', '.join(deployed.classes)}")
+        raise DataError(
+            f"the model does not know the class '{unknown[0]}' of '{data}'; it knows {', '.join(deployed.classes)}"
+        )
     reader = ImageReader(found.source, table, pixel_scale(deployed))
     ids = sorted(labels)
     rows = [deployed.predict_probs([reader.read(i)])[0] for i in ids]

@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from fallow.errors import RunError
+from fallow.types import Json
 from fallow.verbs.said import Said
 
 
@@ -37,16 +38,22 @@ def export(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"the output folder '{out}' is not empty: choose another with --out")
     source = run / "model" if (run / "model" / "model.json").is_file() else run
-    names = [p.name for p in source.iterdir() if format == "all" or p.name in ("model.onnx", "labels.json", "model.json")]
+    names = [
+        p.name
+        for p in source.iterdir()
+        if format == "all" or p.name in ("model.onnx", "labels.json", "model.json")
+    ]
     out.mkdir(parents=True, exist_ok=True)
     for name in names:
         shutil.copyfile(source / name, out / name)
     probe = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
     same = np.array_equal(deployed.predict_probs([probe]), model_at(out).predict_probs([probe]))
     if not same:
-        raise RunError(f"the copy in '{out}' does not give what the model in '{source}' gives: is the disk in order?")
+        raise RunError(
+            f"the copy in '{out}' does not give what the model in '{source}' gives: is the disk in order?"
+        )
     size = sum((out / n).stat().st_size for n in names) / 2**20
     return Said(
         f"wrote {', '.join(sorted(names))} to {out} ({size:.1f} MB); outputs compared with the original: the same",
-        {"out": str(out), "files": sorted(names), "same": same},
+        {"out": str(out), "files": list[Json](sorted(names)), "same": same},
     )

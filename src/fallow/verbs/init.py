@@ -18,7 +18,12 @@ def _lines(model: type[Section], indent: str = "") -> list[str]:
     for name, field in model.model_fields.items():
         nested = field.annotation
         if isinstance(nested, type) and issubclass(nested, Section):
-            lines += ["", f"{indent}# {field.description}", f"{indent}{name}:", *_lines(nested, indent + "  ")]
+            lines += [
+                "",
+                f"{indent}# {field.description}",
+                f"{indent}{name}:",
+                *_lines(nested, indent + "  "),
+            ]
             continue
         default = field.get_default(call_default_factory=True)
         shown = {None: "null", True: "true", False: "false"}.get(default, default)

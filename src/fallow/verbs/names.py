@@ -5,14 +5,73 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-_FIRST = (
-    "amber birch clover coral dusky early fern golden hazel heath indigo ivory juniper linden lunar maple meadow mossy "
-    "olive pearl quiet rowan russet sandy silver spruce still sunny tawny umber velvet willow"
-).split()
-_SECOND = (
-    "badger crane curlew dove falcon finch fox hare heron ibis jay kestrel lark lynx marten mole newt otter owl plover "
-    "quail robin seal stoat stork swift tern thrush toad vole wren"
-).split()
+_FIRST = [
+    "amber",
+    "birch",
+    "clover",
+    "coral",
+    "dusky",
+    "early",
+    "fern",
+    "golden",
+    "hazel",
+    "heath",
+    "indigo",
+    "ivory",
+    "juniper",
+    "linden",
+    "lunar",
+    "maple",
+    "meadow",
+    "mossy",
+    "olive",
+    "pearl",
+    "quiet",
+    "rowan",
+    "russet",
+    "sandy",
+    "silver",
+    "spruce",
+    "still",
+    "sunny",
+    "tawny",
+    "umber",
+    "velvet",
+    "willow",
+]
+_SECOND = [
+    "badger",
+    "crane",
+    "curlew",
+    "dove",
+    "falcon",
+    "finch",
+    "fox",
+    "hare",
+    "heron",
+    "ibis",
+    "jay",
+    "kestrel",
+    "lark",
+    "lynx",
+    "marten",
+    "mole",
+    "newt",
+    "otter",
+    "owl",
+    "plover",
+    "quail",
+    "robin",
+    "seal",
+    "stoat",
+    "stork",
+    "swift",
+    "tern",
+    "thrush",
+    "toad",
+    "vole",
+    "wren",
+]
 
 
 def names() -> Iterator[str]:

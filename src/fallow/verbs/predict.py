@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fallow.export import Deployed
 
 _CHUNK = 64
-_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .tif .tiff .gif".split())
+_SUFFIXES = frozenset([".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"])
 """Files of a folder that are meant; a file named by itself is tried whatever it is called."""
 
 
@@ -67,7 +67,9 @@ class Predictions(list[Prediction]):
         if self.out is None:
             return self.text()
         bad = sum(1 for p in self if p.error)
-        return f"wrote {len(self)} predictions to {self.out}" + (f"; {bad} images could not be read\n" if bad else "\n")
+        return f"wrote {len(self)} predictions to {self.out}" + (
+            f"; {bad} images could not be read\n" if bad else "\n"
+        )
 
     def to_json(self) -> JsonObject:
         """Return all predictions as one JSON object."""
@@ -104,7 +106,9 @@ def find_images(patterns: Iterable[str | Path]) -> list[Path]:
         else:
             matched = sorted(Path(p) for p in glob.glob(str(pattern), recursive=True) if Path(p).is_file())
             if not matched:
-                raise DataError(f"'{pattern}' is no file or folder and matches nothing: give images, folders or a glob")
+                raise DataError(
+                    f"'{pattern}' is no file or folder and matches nothing: give images, folders or a glob"
+                )
             found += matched
     return found
 
@@ -190,7 +194,9 @@ def model_at(model: str | Path) -> Deployed:
     for folder in (path / "model", path):
         if (folder / "model.json").is_file():
             return load_bundle(folder)
-    raise RunError(f"'{model}' holds no model of fallow: give a run directory such as runs/demo, or its model/ folder")
+    raise RunError(
+        f"'{model}' holds no model of fallow: give a run directory such as runs/demo, or its model/ folder"
+    )
 
 
 def predict(
@@ -198,7 +204,9 @@ def predict(
     /,
     *images: Annotated[str, Parameter(help="Files, folders or globs.")],
     out: Annotated[Path | None, Parameter(help="Write to this file instead of the screen.")] = None,
-    format: Annotated[Literal["csv", "jsonl"], Parameter(help="csv, or JSON lines with all probabilities.")] = "csv",
+    format: Annotated[
+        Literal["csv", "jsonl"], Parameter(help="csv, or JSON lines with all probabilities.")
+    ] = "csv",
 ) -> Predictions:
     """Name the class of every image, with a calibrated probability.
 
@@ -211,7 +219,9 @@ def predict(
     from fallow.record.rundir import write_bytes
 
     if not images:
-        raise DataError("give the images to predict: files, folders or globs, as in  fallow predict runs/demo photos/new")
+        raise DataError(
+            "give the images to predict: files, folders or globs, as in  fallow predict runs/demo photos/new"
+        )
     result = Predictions(predict_images(model_at(model), images))
     result.format, result.out = format, out
     if out is not None:

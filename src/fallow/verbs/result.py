@@ -107,5 +107,7 @@ def load(run: str | Path) -> Result:
     """
     directory = RunDir.open(Path(run))
     if not directory.result.is_file():
-        raise RunError(f"the run '{run}' has not finished (no result.json): go on with  fallow train DATA --out {run} --resume")
+        raise RunError(
+            f"the run '{run}' has not finished (no result.json): go on with  fallow train DATA --out {run} --resume"
+        )
     return Result(directory, StudyResult.from_json(read_json(directory.result)))

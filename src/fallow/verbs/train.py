@@ -90,7 +90,9 @@ def _directory(data: Any, given: dict[str, Any], resume: bool) -> tuple[RunDir, 
                 f"--resume goes on with the options of '{out}', and {', '.join(changed)} differs from them: leave it away"
             )
         if isinstance(data, str | Path) and str(data) != request["data"]:
-            raise ConfigError(f"the run '{out}' was started on '{request['data']}', not on '{data}': give the same data")
+            raise ConfigError(
+                f"the run '{out}' was started on '{request['data']}', not on '{data}': give the same data"
+            )
         return run, request
     settings = build(TrainConfig, given, "the options")
     asked = settings.model_dump(mode="json", exclude_unset=True)

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from fallow.export import export_onnx
-from fallow.models import EmbeddingClassifier
+from fallow.models import Backbone, EmbeddingClassifier
 from fallow.study.bank import SpaceBank
 from fallow.study.rung import Candidate, ImageSet
 from fallow.tasks import Posteriors
@@ -60,9 +60,11 @@ class FrozenCandidate(Candidate):
         mix = np.asarray(tensors["mix"], np.float64) if "mix" in tensors else None
         return cls(EmbeddingClassifier.from_state(own, meta), bank, mix)
 
-    def backbones(self) -> dict[str, object]:
+    def backbones(self) -> dict[str, Backbone]:
         """Return the backbones that the branches need, by name."""
-        return {b.space.backbone_name: self.bank.backbone(b.space.backbone_name) for b in self.classifier.branches}
+        return {
+            b.space.backbone_name: self.bank.backbone(b.space.backbone_name) for b in self.classifier.branches
+        }
 
     def export_graph(self, path: str) -> None:
         """Write one ONNX file that takes the original uint8 image."""

@@ -59,7 +59,9 @@ def _prepare(
     ctx: RungContext, spaces: tuple[Space, ...], kept: NDArray[np.bool_], options: PropagateOptions
 ) -> tuple[PropagationInputs, ...]:
     vectors = [
-        np.concatenate([ctx.bank.pooled(s, ctx.labeled, "labeled"), ctx.bank.pooled(s, ctx.pool, "pool")])[kept]
+        np.concatenate([ctx.bank.pooled(s, ctx.labeled, "labeled"), ctx.bank.pooled(s, ctx.pool, "pool")])[
+            kept
+        ]
         for s in spaces
     ]
     pool = (np.arange(len(kept)) >= len(ctx.data.y))[kept]

@@ -26,14 +26,20 @@ SEARCH_FROM = 100
 class ProbeRung(Rung):
     """L2-regularized multinomial logistic regression on normalized frozen vectors."""
 
-    info: ClassVar[RungInfo] = RungInfo("probe", "linear model on frozen vectors, labels only", True, True, False)
+    info: ClassVar[RungInfo] = RungInfo(
+        "probe", "linear model on frozen vectors, labels only", True, True, False
+    )
 
     def estimate(self, ctx: RungContext) -> Cost:
         """Return the time of one fit."""
         return Cost(0.05 + len(ctx.data.y) * len(ctx.data.classes) * 2e-5)
 
     def fit(
-        self, ctx: RungContext, fold: Fold | None, below: Mapping[RungName, Candidate], steps: int | None = None
+        self,
+        ctx: RungContext,
+        fold: Fold | None,
+        below: Mapping[RungName, Candidate],
+        steps: int | None = None,
     ) -> Candidate:
         """Fit a head for each space; their log-probabilities are averaged."""
         found = inputs_of(ctx, fold)

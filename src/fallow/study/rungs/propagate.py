@@ -31,7 +31,11 @@ class PropagateRung(Rung):
         return Cost(0.2 + rows * len(ctx.data.classes) * 4e-5 * len(ctx.plan.backbones))
 
     def fit(
-        self, ctx: RungContext, fold: Fold | None, below: Mapping[RungName, Candidate], steps: int | None = None
+        self,
+        ctx: RungContext,
+        fold: Fold | None,
+        below: Mapping[RungName, Candidate],
+        steps: int | None = None,
     ) -> Candidate:
         """Propagate once per space as the carrier of the head; all spaces make the graph."""
         found, options, classes = inputs_of(ctx, fold), options_of(ctx), len(ctx.data.classes)
@@ -50,7 +54,9 @@ class PropagateRung(Rung):
                         f"propagate.{name}",
                         value,
                         "user" if pinned else "rule",
-                        "Asked for." if pinned else "One default for all data; chosen on development splits of four.",
+                        "Asked for."
+                        if pinned
+                        else "One default for all data; chosen on development splits of four.",
                         pinned=pinned,
                     )
                 )
