@@ -2,7 +2,7 @@
 
     python benchmarks/embed_speed.py FOLDER [--count 256] [--size 160] [--rounds 3] [--out embed_speed.json]
 
-All ways decode the same files with Pillow, resize to the same square and run the same EfficientNet-Lite0 (from
+All ways decode the same files with Pillow, resize to the same square and run the same EfficientNet-Lite0 (of
 the ``offline`` extra). They take turns, round by round, so that a busy machine slows all of them; ratios are
 medians over rounds of same-round ratios. Nothing is read from the vector cache.
 """

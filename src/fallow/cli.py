@@ -35,16 +35,15 @@ def _options(model: type[Section], prefix: str = "") -> list[inspect.Parameter]:
             continue
         flag = field.annotation is bool
         default = "" if field.default is None else str(field.default)
-        annotation = Annotated[
-            (bool if flag else str)
-            | None,  # values are checked by the config itself, which gathers all mistakes
-            Parameter(
-                name=f"--{name.replace('_', '-')}",
-                help=field.description,
-                negative="",
-                show_default=(lambda _, text=default: text) if default and not flag else False,
-            ),
-        ]
+        # Values are checked by the config itself, which gathers all mistakes: here they are words.
+        kind: Any = bool | None if flag else str | None
+        parameter = Parameter(
+            name=f"--{name.replace('_', '-')}",
+            help=f"{field.description} [default: {default}]" if default and not flag else field.description,
+            negative="",
+            show_default=False,
+        )
+        annotation = Annotated[kind, parameter]
         found.append(
             inspect.Parameter(
                 prefix + name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation

@@ -11,7 +11,7 @@ Split: TypeAlias = Literal["train", "val", "test", "unlabeled"]
 RungName: TypeAlias = str
 """``probe``, ``propagate``, ``finetune``, ``joint:<method>``, ``noisy_student``."""
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 JsonObject: TypeAlias = dict[str, Json]
 Evidence: TypeAlias = Mapping[str, Json]
 

@@ -65,6 +65,8 @@ _SIGNATURES = (
 if Image.MAX_IMAGE_PIXELS is not None:
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, PIXEL_LIMIT // 2)
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# What it has to say about damaged metadata would, too; damaged pixels are an ImageError.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class ImageError(DataError):

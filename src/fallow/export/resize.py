@@ -13,9 +13,9 @@ def resize(graph: GraphBuilder, image: str, size: int) -> str:
     output.
 
     Each pass is a product with a matrix of Keys' cubic weights (a = -0.5; the kernel is widened by the scale
-    when shrinking), which depends on H or W only and is computed in the graph. As in `Preprocess`, width goes first,
-    and values are rounded to whole gray levels after each pass. ``Resize(antialias=1)`` is avoided: see
-    `Preprocess`.
+    when shrinking), which depends on H or W only and is computed in the graph. As in `Preprocess`, width goes
+    first, and values are rounded to whole gray levels after each pass. ``Resize(antialias=1)`` is avoided:
+    its edges differ, and not every runtime has it.
     """
     shape = graph.op("Shape", image)
     planes = graph.op("Cast", graph.op("Transpose", image, perm=[2, 0, 1]), to=TensorProto.FLOAT)

@@ -51,7 +51,7 @@ class StudyData:
             decisions.add(decision)
         train, val = table.labels("train"), table.labels("val")
         labels = {**train, **val}
-        ids = tuple([*sorted(train), *sorted(val)])
+        ids = (*sorted(train), *sorted(val))
         classes = tuple(sorted(set(labels.values())))
         index = {name: i for i, name in enumerate(classes)}
         group = dict(zip(table.images["id"].to_pylist(), table.images["group"].to_pylist(), strict=True))

@@ -8,6 +8,7 @@ from fallow.config import View
 from fallow.errors import WeightsError
 from fallow.models import candidate_backbones, view_indices
 from fallow.record import Decision, DecisionLog
+from fallow.record.decision import DecisionSource
 from fallow.study.bank import SpaceBank
 from fallow.study.clock import Clock
 from fallow.study.data import StudyData
@@ -82,6 +83,8 @@ def plan_spaces(data: StudyData, bank: SpaceBank, clock: Clock, decisions: Decis
 
 def _backbones(data: StudyData, bank: SpaceBank, decisions: DecisionLog) -> tuple[str, ...]:
     asked = bank.config.backbone
+    names: tuple[str, ...]
+    source: DecisionSource
     if bank.own is not None:
         names, rule, source = (bank.own.name,), "The network that was handed in.", "user"
     elif asked != "auto":
@@ -91,7 +94,7 @@ def _backbones(data: StudyData, bank: SpaceBank, decisions: DecisionLog) -> tupl
         source = "rule"
     evidence: dict[str, Json] = {"short_side": data.audit.short_side_median, "channels": data.audit.channels}
     value = "+".join(names)
-    decisions.add(Decision("embed.backbone", value, source, rule, evidence, pinned=source == "user"))  # type: ignore[arg-type]
+    decisions.add(Decision("embed.backbone", value, source, rule, evidence, pinned=source == "user"))
     return names
 
 

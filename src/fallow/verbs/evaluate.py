@@ -84,7 +84,7 @@ def evaluate(
     table = found.table
     if split not in ("auto", "train", "val", "test"):
         raise DataError(f"'{split}' is not a split: give train, val, test or auto")
-    labels = table.labels("test" if split == "auto" else split)
+    labels = table.labels("test" if split == "auto" else split)  # type: ignore[arg-type]
     if split == "auto" and not labels:
         labels = table.labels()
     if not labels:

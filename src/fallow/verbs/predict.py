@@ -115,7 +115,7 @@ def find_images(patterns: Iterable[str | Path]) -> list[Path]:
 
 def predict_images(model: Deployed, images: str | Path | Iterable[Any]) -> list[Prediction]:
     """Predict files, folders, globs or uint8 arrays with a loaded model; unreadable images carry an error."""
-    items = [images] if isinstance(images, str | Path | np.ndarray) else list(images)
+    items: list[Any] = [images] if isinstance(images, str | Path | np.ndarray) else list(images)
     if isinstance(images, np.ndarray) and images.ndim == 4:
         items = list(images)
     arrays = [i for i in items if not isinstance(i, str | Path)]
