@@ -37,6 +37,8 @@ from fallow.study.stage import Stage
 from fallow.tasks import classification_task
 from fallow.types import RungName
 
+_FOLDS_SHARE = 0.4
+"""Share of the time left that held-out fits of one rung may take; refit, export, test and report need the rest."""
 _SKEW = 3.0
 """Past this ratio between largest and smallest class of the pool, held-out figures are weighted to the pool's mix."""
 
@@ -148,8 +150,15 @@ class Study:
         name = rung.info.name
         self.screen.stage(name)
         before, started = stage.seconds(), time.monotonic()
+        allowed = self.clock.left * _FOLDS_SHARE
         for position, fold in enumerate(self.folds):
             self.screen.progress(f"{name}: held-out fits", position, len(self.folds))
+            spent = time.monotonic() - started
+            if position and stage.fold(fold.key) is None and spent * (position + 1) / position > allowed:
+                self.notes.append(
+                    f"{name} was measured on {position} of {len(self.folds)} folds: the budget ended there."
+                )
+                break
             self._fold(ctx, rung, stage, fold)
         self.finals[name] = self._final(ctx, rung, stage)
         result, wins = self._measure(ctx, rung, best, before + time.monotonic() - started)

@@ -242,7 +242,7 @@ def _audit_thumbs(ctx: RungContext, audit: dict[str, Any]) -> dict[str, bytes | 
     for part in ("leaks", "conflicts", "twins"):
         for item in audit[part]:
             named += item.get("ids", []) or [
-                v for k, v in item.items() if isinstance(v, str) and k in ("id", "of")
+                v for k, v in item.items() if isinstance(v, str) and k in ("id", "twin")
             ]
     return {id_: _thumb(ctx, id_) for id_ in dict.fromkeys(named[:_AUDIT_THUMBS])}
 

@@ -178,7 +178,7 @@ def pixel_scale(model: Deployed) -> PixelScale | None:
     """Return how images with more than 8 bits become 8 bits, as in training; None where there were none."""
     from fallow.data import PixelScale
 
-    values = model.meta.get("extra", {}).get("pixel_scale")
+    values = model.meta.get("pixel_scale")
     return None if values is None else PixelScale(*values)
 
 
