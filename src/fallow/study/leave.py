@@ -32,9 +32,7 @@ _CHECKED = 50
 
 def keep_model(study: Study, ctx: RungContext, name: RungName) -> None:
     """Make ``model/`` the rung called ``name``: from now on a kill leaves it usable."""
-    if (study.run.model / "model.json").is_file() and load_bundle(study.run.model).meta["extra"][
-        "rung"
-    ] == name:
+    if (study.run.model / "model.json").is_file() and load_bundle(study.run.model).meta["rung"] == name:
         return
     study.screen.stage("export")
     candidate = study.finals[name]
