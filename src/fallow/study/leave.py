@@ -46,7 +46,7 @@ def keep_model(study: Study, ctx: RungContext, name: RungName) -> None:
         task=ctx.task.name,
         card=model_card(study, ctx, name),
         extra={"rung": name, "pixel_scale": None if scale is None else [scale.low, scale.high]},
-        cache=ctx.bank.cache,
+        cache=ctx.bank.cache / "graphs",
     )
 
 

@@ -126,7 +126,7 @@ def _automatic(data: StudyData, bank: SpaceBank) -> tuple[tuple[str, ...], str]:
 def _size(name: str, data: StudyData, bank: SpaceBank, decisions: DecisionLog) -> int:
     asked, side = bank.config.size, data.audit.short_side_median
     if name == PIXELS:
-        return 16
+        return max(4, min(16, round(side)))
     if isinstance(asked, int):
         value, rule = asked, "Asked for."
     elif bank.own is not None:
