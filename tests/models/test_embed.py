@@ -173,9 +173,9 @@ from pathlib import Path
 import numpy as np
 from fallow.models import Embedder, embed, load_backbone
 embed._FLUSH_SECONDS = 0.05
-pause = float(sys.argv[2])
+hang_at = int(sys.argv[2])
 def read(name):
-    time.sleep(pause)
+    time.sleep(1000 if int(name) == hang_at else 0.0005)
     return np.full((12, 12, 3), int(name) % 251, np.uint8)
 ids = [str(n) for n in range(900)]
 embedder = Embedder(load_backbone("pixels"), 8, cache=Path(sys.argv[1]), threads=2)
@@ -183,21 +183,23 @@ np.save(sys.argv[3], embedder.embed(read, ids, ids, "flip"))
 """
 
 
-def _start(cache: Path, pause: float, out: Path) -> subprocess.Popen[bytes]:
+def _start(cache: Path, hang_at: int, out: Path) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(cache), str(pause), str(out)], env=environment)
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(cache), str(hang_at), str(out)], env=environment
+    )
 
 
 def test_killed_in_the_middle_and_two_at_once(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
-    killed = _start(shared, 0.004, tmp_path / "never.npy")
+    killed = _start(shared, 890, tmp_path / "never.npy")  # hangs in its last batch
     deadline = time.monotonic() + 60
     while len(list(shared.rglob("*.vec"))) < 4 and time.monotonic() < deadline:
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert not (tmp_path / "never.npy").exists()
-    started = [_start(shared, 0.0005, tmp_path / f"{name}.npy") for name in "ab"]
+    started = [_start(shared, -1, tmp_path / f"{name}.npy") for name in "ab"]
     reader = Reader([np.full((12, 12, 3), number % 251, np.uint8) for number in range(900)])
     embedder = Embedder(load_backbone("pixels"), 8, cache=tmp_path / "clean")
     uninterrupted = embedder.embed(reader, reader.ids, reader.ids, "flip")
