@@ -55,7 +55,9 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as JSON to ``path`` atomically (NaN and infinity are refused: they are not JSON)."""
-    write_bytes(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False).encode())
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    # File names that are not UTF-8 reach here as lone surrogates: JSON has an escape for them, UTF-8 has not.
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def read_json(path: Path) -> Any:
@@ -94,7 +96,9 @@ class RunDir:
         Raises:
             RunError: ``path`` holds something already, or the disk has too little room.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and not path.is_dir():
+            raise RunError(f"the output folder '{path}' is a file: choose another with --out")
+        if path.exists() and any(path.iterdir()):
             raise RunError(
                 f"the output folder '{path}' is not empty: choose another with --out, or go on with that run by --resume"
             )

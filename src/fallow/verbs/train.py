@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fallow.config import TrainConfig, build, dump_config, merge, nest, read_config
-from fallow.errors import ConfigError, RunError
+from fallow.errors import ConfigError, DataError, RunError, WeightsError
 from fallow.record import RunDir, read_json, write_json
 from fallow.record.rundir import write_bytes
 from fallow.verbs.result import Result, load
@@ -66,13 +66,22 @@ def train(
     from fallow.study import Clock, process_age
 
     already = process_age() if from_process_start else 0.0
-    given = merge(merge(read_config(Path(config)) if config else {}, options), nest(set or {}))
+    written = read_config(Path(config)) if config else {}
+    build(TrainConfig, written, f"'{config}'")  # what is wrong in the file is said with the file's name
+    given = merge(merge(written, options), nest(set or {}))
     run, request = _directory(data, given, resume)
     if resume and run.result.is_file():
         return load(run.path)
     settings = build(TrainConfig, request["config"], "the options")
     clock = Clock(settings.seconds, already)
-    return _run(data, {"unlabeled": unlabeled, "val": val, "test": test}, model, settings, run, clock, show)
+    try:
+        return _run(
+            data, {"unlabeled": unlabeled, "val": val, "test": test}, model, settings, run, clock, show
+        )
+    except BaseException as error:
+        if not resume:
+            _clean(run, error)
+        raise
 
 
 def _directory(data: Any, given: dict[str, Any], resume: bool) -> tuple[RunDir, dict[str, Any]]:
@@ -87,7 +96,7 @@ def _directory(data: Any, given: dict[str, Any], resume: bool) -> tuple[RunDir, 
         changed = [k for k in asked if merge(request["config"], {k: asked[k]}) != request["config"]]
         if changed:
             raise ConfigError(
-                f"--resume goes on with the options of '{out}', and {', '.join(changed)} differs from them: leave it away"
+                f"--resume goes on with the options of '{out}', and {', '.join(changed)} differs from them: leave it out"
             )
         if isinstance(data, str | Path) and str(data) != request["data"]:
             raise ConfigError(
@@ -138,9 +147,6 @@ def _run(
         source = open_source(data, **{k: v for k, v in others.items() if v is not None})
         study = Study(source, settings, run, clock, own=own, screen=screen)
         result = study.climb()
-    except BaseException:
-        _clean(run)
-        raise
     finally:
         screen.close()
     return Result(run, result)
@@ -156,8 +162,12 @@ def _backbone(model: nn.Module | Backbone | None, settings: TrainConfig) -> Back
     return from_module(model, size=size, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
-def _clean(run: RunDir) -> None:
+def _clean(run: RunDir, error: BaseException) -> None:
     """Remove a run directory in which nothing has been computed, so that the same command can be given again."""
-    kept = {"config.yaml", "request.json"}
-    if run.path.is_dir() and {p.name for p in run.path.iterdir()} <= kept:
+    made = {"config.yaml", "request.json"}
+    if isinstance(error, DataError | ConfigError | WeightsError):  # to be mended and given again, not resumed
+        made |= {"audit.json", "splits.parquet", "plan.json", "decisions.json", "stages"}
+    if not run.path.is_dir() or any(run.path.glob("stages/*/*.safetensors")):
+        return
+    if {p.name for p in run.path.iterdir()} <= made:
         shutil.rmtree(run.path, ignore_errors=True)
