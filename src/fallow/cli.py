@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -87,11 +89,7 @@ def _train_command() -> Any:
 
         as_json = given.pop("json", False)
         values = nest(
-            {
-                k.replace("__", "."): _typed(v)
-                for k, v in given.items()
-                if k not in _TRAIN_ONLY and v is not None
-            }
+            {k.replace("__", "."): v for k, v in given.items() if k not in _TRAIN_ONLY and v is not None}
         )
         result = train(
             data,
@@ -122,18 +120,6 @@ def _train_command() -> Any:
 
 
 _TRAIN_ONLY = {"config", "set_", "resume", "json"}
-
-
-def _typed(value: Any) -> Any:
-    """Give numbers typed on the command line their type; everything else stays text."""
-    if not isinstance(value, str):
-        return value
-    for kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    return value
 
 
 def _command(verb: Callable[..., Any]) -> Any:
@@ -179,10 +165,16 @@ def build_app() -> App:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 well, 2 the input cannot be used (one sentence says why), 130 interrupted."""
+    """Run the command line and exit.
+
+    0: well. 2: the input cannot be used, and one sentence says why. 130, 143: stopped by Ctrl-C or SIGTERM; one sentence
+    says what is kept and how to go on.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
+    received: list[int] = []
+    _stop_on_signals(received)
     try:
         build_app()(arguments, exit_on_error=False, print_error=False)
     except (FallowError, CycloptsError) as error:
@@ -190,15 +182,33 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         sys.stderr.write(f"fallow: {_sentence(error)}\n")
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if debug:
             raise
-        sys.stderr.write("\nfallow: interrupted; what was finished is kept, go on with --resume\n")
-        raise SystemExit(130) from None
+        sys.stderr.write(f"\nfallow: {_sentence(stop) or 'stopped; nothing was left half-written'}\n")
+        raise SystemExit(128 + (received[0] if received else signal.SIGINT)) from None
     except BrokenPipeError:
         # The reader of a pipe went away (`fallow predict ... | head`): nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
+
+
+def _stop_on_signals(received: list[int]) -> None:
+    """Let Ctrl-C and SIGTERM end the run in good order, and a second one at once.
+
+    Everything a run writes is whole at any moment, so that ending at once loses no more than the step at hand.
+    """
+
+    def stop(number: int, _: object) -> None:
+        if received:
+            os.write(2, b"\x1b[?25h" if sys.stderr.isatty() else b"")  # the cursor comes back
+            os._exit(128 + number)
+        received.append(number)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(ValueError):  # not the main thread: whoever called has handlers of their own
+            signal.signal(number, stop)
 
 
 def _sentence(error: BaseException) -> str:

@@ -7,24 +7,42 @@ nearest valid key, and all errors of a config are gathered and shown at once.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from fallow.errors import ConfigError, nearest
 
 Auto = Literal["auto"]
 View = Literal["none", "flip", "turns"]
 SUPPORTED_RUNGS = ("probe", "propagate")
+WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+_LARGEST_SEED = 2**32 - 1  # what the random generators of all libraries take
 
 
 class Section(BaseModel):
     """Base of all config sections: unknown keys are refused, values are checked on assignment too."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_default=False)
+    model_config = ConfigDict(
+        extra="forbid", validate_assignment=True, validate_default=False, coerce_numbers_to_str=True
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain_value(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML reads ``2024`` as a number and ``no`` as false: the first may name a folder, the second is no number."""
+        kind = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and kind is not bool:
+            raise PydanticCustomError("no_truth_value", "no truth value")
+        if isinstance(value, int | float) and Path in get_args(kind):
+            return str(value)
+        return value
 
 
 class EmbedConfig(Section):
@@ -46,6 +64,30 @@ class EmbedConfig(Section):
         description="What may be done to an image without changing its class: none, flip (left-right), turns "
         "(quarter turns and flips). auto: chosen on held-out labels.",
     )
+
+    @field_validator("backbone")
+    @classmethod
+    def _backbone(cls, value: str) -> str:
+        parts = [part.strip() for part in value.split("+")]
+        if not all(parts) or len(set(parts)) < len(parts):
+            raise ValueError("give one name, or different names joined by +, as in resnet18+pixels")
+        return value
+
+    @field_validator("weights")
+    @classmethod
+    def _weights(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is None:
+            return None
+        if not value.is_file():
+            raise ValueError("there is no such file; give a .safetensors, .pt or .pth file")
+        if value.suffix not in WEIGHTS_SUFFIXES:
+            raise ValueError("its type is unknown; give a .safetensors, .pt or .pth file")
+        parts = [part.strip() for part in str(info.data.get("backbone", "auto")).split("+")]
+        if "pixels" in parts:
+            raise ValueError("the backbone 'pixels' has no weights; leave them out, or take another backbone")
+        if len(parts) > 1:
+            raise ValueError("weights belong to one backbone; give one name as the backbone")
+        return value
 
 
 class ProbeConfig(Section):
@@ -79,15 +121,29 @@ class ChooseConfig(Section):
     )
 
 
+class ReplayConfig(Section):
+    """What the clock and the search of a run settled: written into its ``config.yaml``, so that a replay does the same."""
+
+    data: str = Field("", description="Fingerprint of the data; on other data nothing here counts.")
+    spaces: dict[str, Any] = Field(default_factory=dict, description="What was embedded.")
+    folds: dict[str, int] = Field(default_factory=dict, description="Folds that each rung was measured on.")
+    searched: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Values above that were searched, not asked for: searched again, in every fold, unless changed.",
+    )
+
+
 class TrainConfig(Section):
     """Everything `fallow train` can be told."""
 
     budget: str = Field("10m", description="Wall clock for the whole run: 90s, 10m, 2h.")
-    out: Path | None = Field(None, description="Run directory. Default: runs/<a new name>.")
+    out: Path | None = Field(
+        None, description="Folder for the run; must not exist or be empty. Default: a new one in runs/."
+    )
     rungs: str = Field(
         "auto", description="Rungs to try, comma separated: probe,propagate. auto: all that fit."
     )
-    seed: int = Field(0, ge=0, description="Seed of everything random.")
+    seed: int = Field(0, ge=0, le=_LARGEST_SEED, description="Seed of everything random.")
     offline: bool = Field(False, description="Never reach for a model hub; use weights on disk only.")
     embed: EmbedConfig = Field(default_factory=EmbedConfig, description="How images become vectors.")
     probe: ProbeConfig = Field(default_factory=ProbeConfig, description="The labels-only linear model.")
@@ -95,6 +151,9 @@ class TrainConfig(Section):
         default_factory=PropagateConfig, description="Spreading over neighbors."
     )
     choose: ChooseConfig = Field(default_factory=ChooseConfig, description="How rungs are compared.")
+    replay: ReplayConfig = Field(
+        default_factory=ReplayConfig, description="What a run's clock settled; nothing to fill in by hand."
+    )
 
     @field_validator("budget")
     @classmethod
@@ -165,18 +224,82 @@ def build(model: type[C], values: Mapping[str, Any], where: str = "the options")
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        known = _known_keys(model)
-        lines: dict[str, str] = {}
-        for item in error.errors():
-            parts = [str(p) for p in item["loc"] if p not in ("int", "float", "str") and "[" not in str(p)]
-            key = ".".join(p for p in parts if not p.startswith(("constrained", "literal", "function")))
-            if item["type"] == "extra_forbidden":
-                lines[key] = f"unknown key '{key}' in {where}.{nearest(key, known)}"
-            else:
-                reason = str(item["msg"]).removeprefix("Value error, ")
-                shown = item.get("input")
-                lines.setdefault(key, f"'{key}' in {where} cannot be {shown!r}: {reason}")
-        raise ConfigError("; ".join(lines.values())) from None
+        raise ConfigError("; ".join(_mistakes(model, error, where))) from None
+
+
+def _mistakes(model: type[Section], error: ValidationError, where: str) -> list[str]:
+    """Return one sentence for each wrong key."""
+    known = _known_keys(model)
+    found: dict[str, str] = {}
+    for item in error.errors():
+        key, field = _field_at(model, item["loc"])
+        if item["type"] in ("extra_forbidden", "invalid_key") or field is None:
+            found[key] = f"unknown key '{key}' in {where}.{nearest(key, known)}"
+        elif item["type"] == "value_error":
+            reason = str(item["msg"]).removeprefix("Value error, ")
+            found[key] = f"'{key}' in {where} cannot be '{item['input']}': {reason}"
+        elif isinstance(item["input"], Mapping):
+            found[key] = f"'{key}' in {where} takes a value, not keys of its own: give {_takes(field)}"
+        else:
+            found[key] = f"'{key}' in {where} cannot be '{item['input']}': give {_takes(field)}"
+    return list(found.values())
+
+
+def _field_at(model: type[BaseModel], place: Sequence[int | str]) -> tuple[str, FieldInfo | None]:
+    """Return the dotted key of an error and its field; pydantic adds the member of a union behind them."""
+    keys: list[str] = []
+    field: FieldInfo | None = None
+    here: Any = model
+    for part in place:
+        if not (isinstance(here, type) and issubclass(here, BaseModel)):
+            break
+        keys.append(str(part))
+        field = here.model_fields.get(str(part))
+        here = field.annotation if field else None
+    return ".".join(keys), field
+
+
+def _takes(field: FieldInfo) -> str:
+    """Say in words what a field takes."""
+    kind = field.annotation
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return f"keys of its own ({', '.join(kind.model_fields)})"
+    return _in_words(kind, field.metadata)
+
+
+def _in_words(kind: Any, limits: Sequence[Any] = ()) -> str:
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _in_words(parts[0], parts[1].metadata if isinstance(parts[1], FieldInfo) else parts[1:])
+    if origin in (Union, UnionType):
+        members = [part for part in parts if part is not type(None)]
+        # All words are one list, whatever number stands before them.
+        words = [word for part in members if get_origin(part) is Literal for word in get_args(part)]
+        others = [_in_words(part, limits) for part in members if get_origin(part) is not Literal]
+        return _listed([*others, *map(str, words)])
+    if origin is Literal:
+        return _listed([str(word) for word in parts])
+    if kind in (int, float):
+        return ("a whole number" if kind is int else "a number") + _range(limits)
+    return {bool: "true or false", Path: "a path"}.get(kind, "text")
+
+
+def _range(limits: Sequence[Any]) -> str:
+    found = {
+        name: getattr(limit, name)
+        for limit in limits
+        for name in ("ge", "gt", "le", "lt")
+        if hasattr(limit, name)
+    }
+    if "ge" in found and "le" in found:
+        return f" from {found['ge']} to {found['le']}"
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    text = " and ".join(f"{words[name]} {limit}" for name, limit in found.items())
+    return f" {text}" if text else ""
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def nest(pairs: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,7 +332,9 @@ def parse_set(items: list[str] | tuple[str, ...]) -> dict[str, Any]:
                 float(value) if re.fullmatch(r"\s*[+-]?\d+e[+-]?\d+\s*", value) else yaml.safe_load(value)
             )
         except yaml.YAMLError as error:
-            raise ConfigError(f"the value in --set {item} is not valid YAML") from error
+            raise ConfigError(
+                f"the value in --set {item} is not valid YAML: put it in quotes, or give a plain word or number"
+            ) from error
     return pairs
 
 
@@ -231,16 +356,24 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"the config file '{path}' cannot be read ({error.strerror or error})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"the config file '{path}' is not valid YAML: {str(error).splitlines()[0]}"
+            f"the config file '{path}' cannot be read ({error.strerror or error}): "
+            "give a YAML file, like the one that `fallow init` writes"
+        ) from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(
+            f"the config file '{path}' is not valid YAML{_place(error)}: write lines like  budget: 10m"
         ) from error
     if not isinstance(values, dict):
         raise ConfigError(
             f"the config file '{path}' should hold keys and values, like those that `fallow init` writes"
         )
     return values
+
+
+def _place(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return "" if mark is None else f" (line {mark.line + 1})"
 
 
 def dump_config(values: Mapping[str, Any]) -> str:
@@ -255,6 +388,7 @@ __all__ = [
     "EmbedConfig",
     "ProbeConfig",
     "PropagateConfig",
+    "ReplayConfig",
     "Section",
     "Self",
     "TrainConfig",

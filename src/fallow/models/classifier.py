@@ -119,6 +119,12 @@ class EmbeddingClassifier:
         assert total is not None
         return total / np.float32(self.temperature)
 
+    def tempered(self, temperature: float) -> EmbeddingClassifier:
+        """Return the same classifier with its temperature multiplied by ``temperature``: calibration; no guess changes."""
+        return EmbeddingClassifier(
+            self.branches, self.classes, self.temperature * temperature, self.branch_weights
+        )
+
     def state(self) -> tuple[Tensors, JsonObject]:
         """Return all arrays by name, and the rest as JSON."""
         tensors: Tensors = {}

@@ -74,6 +74,42 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
+def append_line(path: Path, value: Any) -> None:
+    """Append ``value`` as one JSON line to ``path`` and see it to the disk.
+
+    A kill can leave half a line; the next one starts on a line of its own, and `read_lines` passes over the torn one.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace")
+    with path.open("a+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        if end:
+            file.seek(end - 1)
+            text = text if file.read(1) == b"\n" else b"\n" + text
+        file.write(text + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the JSON objects of a file of lines; none where there is no file."""
+    if not path.is_file():
+        return []
+    found = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            value = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            found.append(value)
+    return found
+
+
+def is_leftover(path: Path) -> bool:
+    """Return True for a file or folder that a kill left half-written: it was never part of anything."""
+    return path.name.startswith(".") and path.name.endswith(".part")
+
+
 class RunDir:
     """The directory of one run and the names of what lies in it."""
 
@@ -98,7 +134,7 @@ class RunDir:
         """
         if path.exists() and not path.is_dir():
             raise RunError(f"the output folder '{path}' is a file: choose another with --out")
-        if path.exists() and any(path.iterdir()):
+        if path.exists() and not all(is_leftover(p) for p in path.iterdir()):
             raise RunError(
                 f"the output folder '{path}' is not empty: choose another with --out, or go on with that run by --resume"
             )
@@ -136,9 +172,17 @@ class RunDir:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def append_line(self, name: str, value: Any) -> None:
-        """Append one JSON line to the file ``name`` in the run directory."""
-        with (self.path / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(value, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+    def kept_rung(self) -> str:
+        """Return the rung that ``model/`` holds; an empty name before the first is finished."""
+        try:
+            return str(read_json(self.model / "model.json")["rung"])
+        except (RunError, KeyError, TypeError):
+            return ""
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half-written."""
+        for path in [*self.path.glob(".*.part"), *self.path.glob("stages/*/.*.part")]:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)

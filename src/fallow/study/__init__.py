@@ -17,6 +17,7 @@ from fallow.study.ladder import Study
 from fallow.study.priors import prior
 from fallow.study.rung import Candidate, Cost, Fold, ImageSet, Rung, RungInfo
 from fallow.study.rungs import RUNGS
+from fallow.study.stage import elapsed_before
 
 __all__ = [
     "RUNGS",
@@ -35,6 +36,7 @@ __all__ = [
     "accuracy_interval",
     "compare",
     "corrected_for_choice",
+    "elapsed_before",
     "gain_interval",
     "keep",
     "mix_weights",

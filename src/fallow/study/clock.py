@@ -6,6 +6,11 @@ import os
 import time
 from pathlib import Path
 
+EXIT_SECONDS = 0.8
+"""What a process takes to end after its last file: part of the wall clock that a person waits for."""
+TOLERANCE = 1.1
+"""A budget is kept when no more than this multiple of it is used."""
+
 
 def process_age() -> float:
     """Return the seconds since this process started (0 where the system does not tell)."""
@@ -35,5 +40,5 @@ class Clock:
 
     @property
     def left(self) -> float:
-        """Seconds left of the budget; may be negative."""
-        return self.budget - self.elapsed
+        """Seconds left to work, the end of the process set aside; may be negative."""
+        return self.budget - EXIT_SECONDS - self.elapsed

@@ -12,6 +12,17 @@ from numpy.typing import NDArray
 from fallow.record.rundir import atomic_path
 from fallow.types import RungName
 
+_TINY = 1e-12
+
+
+def tempered(probs: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
+    """Return probabilities (n, classes) whose logarithms are divided by ``temperature``."""
+    if temperature == 1.0:
+        return probs.astype(np.float64)
+    logits = np.log(np.maximum(probs.astype(np.float64), _TINY)) / temperature
+    scaled = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(scaled / scaled.sum(1, keepdims=True), np.float64)
+
 
 class OutOfFold:
     """Posteriors of labeled images from models that never saw their labels.
@@ -25,6 +36,7 @@ class OutOfFold:
     def __init__(self, ids: tuple[str, ...], y: NDArray[np.int64], classes: int) -> None:
         self.ids, self.y, self.classes = ids, y, classes
         self._rows: dict[RungName, list[tuple[str, NDArray[np.int64], NDArray[np.float32]]]] = {}
+        self._temperature: dict[RungName, float] = {}
 
     def add(self, rung: RungName, fold: str, held_out: NDArray[np.int64], probs: NDArray[np.float32]) -> None:
         """Add what ``rung`` said of the held-out positions of one fold; ``probs`` is (k, classes)."""
@@ -34,11 +46,27 @@ class OutOfFold:
         """Return on how many folds ``rung`` was measured."""
         return len(self._rows.get(rung, []))
 
+    def rows(self, rung: RungName) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return all that ``rung`` said, uncalibrated: positions (rows,) and log-probabilities (rows, classes).
+
+        A position comes up once in each repeat.
+        """
+        rows = self._rows.get(rung, [])
+        if not rows:
+            return np.zeros(0, np.int64), np.zeros((0, self.classes))
+        probs = np.concatenate([p for _, _, p in rows]).astype(np.float64)
+        return np.concatenate([h for _, h, _ in rows]), np.log(np.maximum(probs, _TINY))
+
+    def calibrate(self, rung: RungName, temperature: float) -> None:
+        """Divide the log-probabilities of ``rung`` by ``temperature`` from now on; no guess changes by it."""
+        self._temperature[rung] = temperature
+
     def probs(self, rung: RungName) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return the positions that ``rung`` predicted and the mean posterior of each, (k,), (k, classes)."""
+        """Return the positions that ``rung`` predicted and the mean calibrated posterior of each, (k,), (k, classes)."""
         total, seen = np.zeros((len(self.ids), self.classes)), np.zeros(len(self.ids))
+        temperature = self._temperature.get(rung, 1.0)
         for _, held_out, probs in self._rows.get(rung, []):
-            total[held_out] += probs
+            total[held_out] += tempered(probs, temperature)
             seen[held_out] += 1
         where = np.flatnonzero(seen)
         return where, total[where] / seen[where, None]
@@ -69,7 +97,7 @@ class OutOfFold:
         return where, result
 
     def write(self, path: Path) -> None:
-        """Write the table as Parquet."""
+        """Write the table as Parquet: probabilities as the folds gave them, and the temperature that calibrates them."""
         columns: dict[str, list[object]] = {
             "id": [],
             "unit": [],
@@ -77,6 +105,7 @@ class OutOfFold:
             "fold": [],
             "label": [],
             "probs": [],
+            "temperature": [],
         }
         for rung, rows in self._rows.items():
             for fold, held_out, probs in rows:
@@ -87,5 +116,6 @@ class OutOfFold:
                     columns["fold"].append(fold)
                     columns["label"].append(int(self.y[position]))
                     columns["probs"].append(p.tolist())
+                    columns["temperature"].append(self._temperature.get(rung, 1.0))
         with atomic_path(path) as temporary:
             pq.write_table(pa.table(columns), temporary)

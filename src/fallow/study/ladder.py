@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -15,32 +16,21 @@ from fallow.models import Backbone
 from fallow.record import Decision, DecisionLog, RunDir, RungResult, StudyResult, read_json, write_json
 from fallow.report import LiveLadder
 from fallow.study.bank import SpaceBank
-from fallow.study.choose import (
-    Comparison,
-    Prior,
-    accuracy_interval,
-    compare,
-    gain_interval,
-    keep,
-    mix_weights,
-)
+from fallow.study.calibrate import calibrate
 from fallow.study.clock import Clock
 from fallow.study.context import RungContext
 from fallow.study.data import StudyData, plan_folds
 from fallow.study.evidence import OutOfFold
-from fallow.study.leave import keep_model, leave
+from fallow.study.judge import Judge, Judgment, pool_mix, weights_decision
+from fallow.study.leave import keep_model, leave, model_rung
+from fallow.study.pace import Pace, embed_everything
 from fallow.study.plan import SpacePlan, plan_spaces
-from fallow.study.priors import prior
+from fallow.study.replay import followed, planned
 from fallow.study.rung import Candidate, Fold, Rung
 from fallow.study.rungs import RUNGS, Below
-from fallow.study.stage import Stage
+from fallow.study.stage import Stage, StagePlan
 from fallow.tasks import classification_task
 from fallow.types import RungName
-
-_FOLDS_SHARE = 0.4
-"""Share of the time left that held-out fits of one rung may take; refit, export, test and report need the rest."""
-_SKEW = 3.0
-"""Past this ratio between largest and smallest class of the pool, held-out figures are weighted to the pool's mix."""
 
 
 class Study:
@@ -54,6 +44,13 @@ class Study:
         own: The user's own backbone.
         screen: Who watches.
         without_prior: A data set whose rows the chooser's prior leaves out (for benchmarks on that data set).
+
+    Attributes:
+        decisions: What was decided.
+        stages: What each climbed rung left on disk.
+        fitted: The refitted candidates as the rungs made them: what higher rungs may start from.
+        finals: The same, calibrated: what is exported, tested and shown.
+        notes: What a person should know: cuts, mostly.
     """
 
     def __init__(
@@ -71,23 +68,43 @@ class Study:
         self.screen = screen or LiveLadder(enabled=False)
         self.without_prior = without_prior
         self.decisions = DecisionLog()
-        self.results: list[RungResult] = []
+        self.stages: dict[RungName, Stage] = {}
+        self.fitted: dict[RungName, Candidate] = {}
         self.finals: dict[RungName, Candidate] = {}
         self.notes: list[str] = []
+        self._judgments: list[Judgment] = []
+
+    @property
+    def results(self) -> tuple[RungResult, ...]:
+        """The rows of all finished rungs, every figure by the same measure."""
+        return self.judge.results(self._judgments, self.mix)
+
+    @property
+    def mix(self) -> NDArray[np.float64] | None:
+        """The pool's estimated class shares; None before a rung estimated them."""
+        return pool_mix(self.finals)
+
+    def weights(self, where: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """Return weights that turn the held-out labels' class shares into the pool's, or None where they agree."""
+        return self.judge.weights(where, self.mix)
 
     def climb(self) -> StudyResult:
         """Do everything and return what was measured; the run directory then holds model, report and figures."""
         ctx = self._prepare()
         self.folds = plan_folds(ctx.data, self.config.choose, self.config.seed, self.decisions)
-        self._write_decisions()
         self.evidence = OutOfFold(ctx.data.labeled_ids, ctx.data.y, len(ctx.data.classes))
+        self.judge = Judge(self.evidence, ctx.data.per_class, self.config.seed, self.without_prior)
+        self.screen.stage("embed")
+        self.pace = Pace(self.clock, ctx, embed_everything(ctx, self.folds))
+        self._write_decisions()
         names = [n for n in self.config.rung_names if ctx.data.pool_ids or not RUNGS[n].info.needs_pool]
         best: RungName | None = None
         for index, name in enumerate(names, start=1):
-            rung = RUNGS[name]
-            if not self._fits(ctx, rung, best):
+            stage = Stage(self.run.stage(index, name))
+            if self._skipped(ctx, RUNGS[name], stage, best):
                 continue
-            best = self._climb_rung(ctx, rung, Stage(self.run.stage(index, name)), best)
+            best = self._climb_rung(ctx, RUNGS[name], stage, best)
+            self._write_decisions()
         assert best is not None  # the probe always runs
         self.evidence.write(self.run.path / "out_of_fold.parquet")
         return leave(self, ctx, best)
@@ -102,164 +119,173 @@ class Study:
         data = StudyData.build(found, self.config.seed, self.decisions)
         data.table.write(self.run.splits)
         self.screen.start(found.source.describe(), data.counts)
+        self.fingerprint = data.fingerprint()
+        self._follow()
         bank = SpaceBank(self.config.embed, cache_dir(), self.config.offline, self.own, self.screen.progress)
         self.screen.stage("embed")
-        plan = self._plan(data, bank)
-        if plan.pool < len(data.pool_ids):
+        self.plan = self._plan(data, bank)
+        if self.plan.pool < len(data.pool_ids):
             kept = np.sort(
-                np.random.default_rng(self.config.seed).permutation(len(data.pool_ids))[: plan.pool]
+                np.random.default_rng(self.config.seed).permutation(len(data.pool_ids))[: self.plan.pool]
             )
             data = replace(data, pool_ids=tuple(data.pool_ids[i] for i in kept))
         task = classification_task(data.classes)
         return RungContext(
-            data, task, bank, self.config, self.decisions, self.clock, plan, progress=self.screen.progress
+            data,
+            task,
+            bank,
+            self.config,
+            self.decisions,
+            self.clock,
+            self.plan,
+            progress=self.screen.progress,
         )
+
+    def _follow(self) -> None:
+        """Follow the run whose config this is, where the data are the same."""
+        asked = self.config.replay.data
+        self.config = followed(self.config, self.fingerprint)
+        if asked and not self.config.replay.data:
+            self.notes.append(
+                "The config was written by a run on other data: its values are pinned, what its clock settled is not "
+                "followed."
+            )
 
     def _plan(self, data: StudyData, bank: SpaceBank) -> SpacePlan:
         """Plan what to embed, or take the plan of the run that goes on: a plan depends on the clock, a result must not."""
         path = self.run.path / "plan.json"
         if not path.is_file():
-            plan = plan_spaces(data, bank, self.clock, self.decisions)
-            write_json(
-                path,
-                {"data": data.fingerprint(), "spaces": plan.to_json(), "decisions": self.decisions.to_json()},
-            )
+            plan, again = plan_spaces(data, bank, self.clock, self.decisions), planned(self.config)
+            if again is not None:
+                plan = again
+                rule = "As in the run that is done again."
+                self.decisions.add(Decision("embed.budget", plan.to_json(), "user", rule, pinned=True))
+            kept = {
+                "data": self.fingerprint,
+                "spaces": plan.to_json(),
+                "decisions": self.decisions.to_json(),
+            }
+            write_json(path, kept)
             return plan
         kept = read_json(path)
-        if kept["data"] != data.fingerprint():
+        if kept["data"] != self.fingerprint:
             raise RunError(
                 f"the images or labels changed since '{self.run.path}' was started: start a new run, or bring them back"
             )
-        self.decisions = DecisionLog.from_json(kept["decisions"])
+        for made in kept["decisions"]:
+            self.decisions.add(Decision.from_json(made))
         return SpacePlan.from_json(kept["spaces"])
 
-    def _fits(self, ctx: RungContext, rung: Rung, best: RungName | None) -> bool:
-        """Say whether a rung fits into what is left of the budget; the probe is never left out."""
-        if best is None or Stage(self.run.stage(len(self.results) + 1, rung.info.name)).final() is not None:
-            return True
-        needed = rung.estimate(ctx).seconds
-        if needed <= self.clock.left:
-            return True
-        left = max(self.clock.left, 0)
-        self.notes.append(
-            f"{rung.info.name} was skipped: it needs about {needed:.0f} s and {left:.0f} s were left."
-        )
-        return False
+    def _skipped(self, ctx: RungContext, rung: Rung, stage: Stage, best: RungName | None) -> bool:
+        """Say whether a rung is left out for want of time: decided once, then a fact. The probe is never left out."""
+        plan = stage.plan()
+        name = rung.info.name
+        if plan is None and name in self.config.replay.folds:
+            plan = StagePlan(self.config.replay.folds[name])
+            stage.keep_plan(plan)
+        if plan is None and best is not None and stage.final() is None:
+            plan = self.pace.skip(name, rung.estimate(ctx).seconds)
+            if plan is not None:
+                stage.keep_plan(plan)
+        if plan is None or not plan.skipped:
+            return False
+        self._heed(plan)
+        return True
+
+    def _heed(self, plan: StagePlan) -> None:
+        """Tell what was cut."""
+        if plan.note:
+            self.notes.append(plan.note)
+            self.screen.note(plan.note)
+        if plan.decision is not None:
+            self.decisions.add(plan.decision)
 
     def _climb_rung(self, ctx: RungContext, rung: Rung, stage: Stage, best: RungName | None) -> RungName:
         name = rung.info.name
         self.screen.stage(name)
+        self.stages[name] = stage
         before, started = stage.seconds(), time.monotonic()
-        allowed = self.clock.left * _FOLDS_SHARE
-        for position, fold in enumerate(self.folds):
-            self.screen.progress(f"{name}: held-out fits", position, len(self.folds))
-            spent = time.monotonic() - started
-            if position and stage.fold(fold.key) is None and spent * (position + 1) / position > allowed:
-                self.notes.append(
-                    f"{name} was measured on {position} of {len(self.folds)} folds: the budget ended there."
-                )
-                break
-            self._fold(ctx, rung, stage, fold)
-        self.finals[name] = self._final(ctx, rung, stage)
-        result, wins = self._measure(ctx, rung, best, before + time.monotonic() - started)
-        self.results = [*([replace(r, kept=False) for r in self.results] if wins else self.results), result]
-        self.screen.rung(result)
-        if wins:
+        note = self._held_out_fits(ctx, rung, stage)
+        fitted, fresh = self._final(ctx, rung, stage)
+        temperature, decision = calibrate(name, self.evidence, self._parts())
+        self.decisions.add(decision)
+        self.evidence.calibrate(name, temperature)
+        self.fitted[name], self.finals[name] = fitted, fitted.calibrated(temperature)
+        if self.mix is not None:
+            self.decisions.add(weights_decision(self.mix))
+        seconds = before + (time.monotonic() - started if fresh else 0.0)
+        below = None if best is None else RUNGS[best].info
+        made = self.judge.judge(rung.info, below, self.mix, seconds, note)
+        self._judgments.append(made)
+        self.screen.rung(self.results[-1])
+        if made.wins and not self._ahead(name):
             keep_model(self, ctx, name)
-        return name if wins or best is None else best
+        return name if made.wins or best is None else best
 
-    def _fold(self, ctx: RungContext, rung: Rung, stage: Stage, fold: Fold) -> None:
-        done = stage.fold(fold.key)
-        if done is None:
-            started = time.monotonic()
-            candidate = rung.fit(ctx, fold, Below(ctx, fold, tuple(self.finals)))
-            images = ctx.data.images(tuple(ctx.data.labeled_ids[i] for i in fold.held_out))
-            probs = candidate.predict(images).probs.numpy()
-            right = float((probs.argmax(1) == ctx.data.y[fold.held_out]).mean())
-            line = {"seconds": time.monotonic() - started, "accuracy": right}
-            stage.keep_fold(fold.key, fold.held_out, probs, line)
-            done = fold.held_out, probs
-        self.evidence.add(rung.info.name, fold.key, *done)
+    def _ahead(self, name: RungName) -> bool:
+        """Say whether ``model/`` holds a rung above this one already: a run that goes on does not step back."""
+        kept, order = model_rung(self.run), self.config.rung_names
+        return kept in order and order.index(kept) > order.index(name)
 
-    def _final(self, ctx: RungContext, rung: Rung, stage: Stage) -> Candidate:
+    def _parts(self) -> int:
+        """Return into how many parts the labels were dealt; 0 where a given split was held out, or nothing."""
+        made = self.decisions.get("choose.folds")
+        return made.value if made is not None and isinstance(made.value, int) else 0
+
+    def _held_out_fits(self, ctx: RungContext, rung: Rung, stage: Stage) -> str:
+        """Fit on as many folds as the plan says; without one the first two fits tell how many there is time for."""
+        name, plan, spent = rung.info.name, stage.plan(), stage.seconds()
+        seconds = self.pace.held_out_seconds(spent)
+        last = 0.0
+        for position, fold in enumerate(self.folds):
+            if plan is not None and position >= plan.folds:
+                break
+            probs = stage.fold(fold.key, fold.held_out)
+            if probs is None:
+                cut = self.pace.cut(name, plan, position, len(self.folds), spent, last, seconds)
+                if cut is not None:
+                    plan = cut
+                    stage.keep_plan(plan)
+                    if position >= plan.folds:
+                        break
+                self.screen.progress(f"{name}: held-out fits", position, len(self.folds))
+                started = time.monotonic()
+                probs = self._fold(ctx, rung, stage, fold)
+                last = time.monotonic() - started
+                spent += last
+            self.evidence.add(name, fold.key, fold.held_out, probs)
+        if plan is None or not plan.note:
+            return ""
+        self._heed(plan)
+        return plan.note
+
+    def _fold(self, ctx: RungContext, rung: Rung, stage: Stage, fold: Fold) -> NDArray[np.float32]:
+        started = time.monotonic()
+        candidate = rung.fit(ctx, fold, Below(ctx, fold, tuple(self.fitted)))
+        images = ctx.data.images(tuple(ctx.data.labeled_ids[i] for i in fold.held_out))
+        probs: NDArray[np.float32] = candidate.predict(images).probs.numpy()
+        right = float((probs.argmax(1) == ctx.data.y[fold.held_out]).mean())
+        stage.keep_fold(fold.key, fold.held_out, probs, {**self._line(started), "accuracy": right})
+        return probs
+
+    def _final(self, ctx: RungContext, rung: Rung, stage: Stage) -> tuple[Candidate, bool]:
+        """Return the candidate refitted on all labels, and whether it was made just now."""
         kept = stage.final()
         if kept is not None:
             tensors, meta = kept
             for made in meta["decisions"]:
                 self.decisions.add(Decision.from_json(made))
-            return rung.restore(ctx, tensors, meta["candidate"])
-        started, known = time.monotonic(), {d.name for d in self.decisions}
-        candidate = rung.fit(ctx, None, self.finals)
+            return rung.restore(ctx, tensors, meta["candidate"]), False
+        started, known = time.monotonic(), {d.name: d for d in self.decisions}
+        below: Mapping[RungName, Candidate] = dict(self.fitted)
+        candidate = rung.fit(ctx, None, below)
         tensors, state = candidate.state()
-        made_now = [d.to_json() for d in self.decisions if d.name not in known]
-        line = {"seconds": time.monotonic() - started}
-        stage.keep_final(tensors, {"candidate": state, "decisions": made_now}, line)
-        return candidate
+        made_now = [d.to_json() for d in self.decisions if known.get(d.name) != d]
+        stage.keep_final(tensors, {"candidate": state, "decisions": made_now}, self._line(started))
+        return candidate, True
 
-    def weights(self, ctx: RungContext, where: NDArray[np.int64]) -> NDArray[np.float64] | None:
-        """Return weights that turn the held-out labels' class shares into the pool's, or None where they agree."""
-        mixes = [c.mix for c in self.finals.values() if c.mix is not None]
-        if not mixes:
-            return None
-        mix = mixes[-1]
-        skewed = float(mix.max() / max(mix.min(), 1e-6)) > _SKEW
-        self.decisions.add(
-            Decision(
-                "choose.weights",
-                "pool mix" if skewed else "as labeled",
-                "rule",
-                f"Held-out figures follow the pool's estimated class shares once these differ by more than {_SKEW:g} to 1.",
-                {"mix": [round(float(m), 4) for m in mix]},
-            )
-        )
-        return mix_weights(ctx.data.y[where], mix) if skewed else None
-
-    def _measure(
-        self, ctx: RungContext, rung: Rung, best: RungName | None, seconds: float
-    ) -> tuple[RungResult, bool]:
-        """Compare a rung with the best below it and say whether it is kept."""
-        name, info = rung.info.name, rung.info
-        expected = self._expected(ctx, name)
-        if best is None:
-            comparison, wins = None, True
-        else:
-            comparison = self._compare(ctx, name, best, expected)
-            wins = keep(comparison, info.cheap)
-        where, correct = self.evidence.correct((name,))
-        held_out = accuracy_interval(correct[name], self.weights(ctx, where)) if len(where) else None
-        both, pair = self.evidence.correct((name, "probe"))
-        gain = (
-            gain_interval(pair[name], pair["probe"], self.weights(ctx, both), self.config.seed)
-            if len(both) and name != "probe"
-            else None
-        )
-        recalls = [correct[name][ctx.data.y[where] == c].mean() for c in np.unique(ctx.data.y[where])]
-        return (
-            RungResult(
-                name,
-                held_out,
-                balanced_held_out=float(np.mean(recalls)) if recalls else None,
-                kept=wins,
-                p_better=None if comparison is None else comparison.p_better,
-                prior_gain=None if info.labels_only else expected.mean,
-                gain=gain,
-                seconds=seconds,
-            ),
-            wins,
-        )
-
-    def _expected(self, ctx: RungContext, name: RungName) -> Prior:
-        if RUNGS[name].info.labels_only:
-            return Prior(0.0, 0.05)
-        return prior(name, ctx.data.per_class, self.without_prior)
-
-    def _compare(self, ctx: RungContext, name: RungName, best: RungName, expected: Prior) -> Comparison:
-        below = self._expected(ctx, best)
-        relative = Prior(expected.mean - below.mean, expected.sd)
-        where, correct = self.evidence.correct((name, best))
-        if not len(where):
-            return compare(None, None, relative)
-        return compare(correct[name], correct[best], relative, self.weights(ctx, where))
+    def _line(self, started: float) -> dict[str, float]:
+        return {"seconds": time.monotonic() - started, "elapsed": self.clock.elapsed}
 
     def _write_decisions(self) -> None:
         write_json(self.run.decisions, self.decisions.to_json())

@@ -2,37 +2,82 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fallow.config import dump_config, merge, nest
+from fallow.errors import RunError
 from fallow.export import load_bundle, save_bundle
-from fallow.record import Interval, RungResult, Scored, StudyResult, Waterfall, WaterfallBar, write_json
+from fallow.record import (
+    Decision,
+    Interval,
+    RunDir,
+    RungResult,
+    Scored,
+    StudyResult,
+    Waterfall,
+    WaterfallBar,
+    read_json,
+    write_json,
+)
 from fallow.record.rundir import write_bytes
 from fallow.report import write_report
 from fallow.study.card import model_card
 from fallow.study.choose import corrected_for_choice, gain_interval
+from fallow.study.clock import TOLERANCE
 from fallow.study.context import RungContext
+from fallow.study.replay import config_text
 from fallow.study.reporting import gather_report
 from fallow.study.rungs import RUNGS, FrozenCandidate
+from fallow.study.scoring import Tested, decide_scoring, score
 from fallow.study.verdict import verdict
 from fallow.study.worth import learning_curve, worth_labels
-from fallow.types import RungName
+from fallow.types import JsonObject, RungName
 
 if TYPE_CHECKING:
     from fallow.study.ladder import Study
 
-_CHECKED = 50
-"""Images on which the exported file is compared with the model in memory."""
+
+@dataclass(frozen=True)
+class Choice:
+    """What is fixed, and on disk, before the first test label is read.
+
+    Attributes:
+        chosen: The rung that the user gets.
+        labels_only: The honest opponent.
+        worth: Whether there is time to ask how many labels the unlabeled images were worth.
+        scored_by: How the test images are scored.
+    """
+
+    chosen: RungName
+    labels_only: RungName
+    worth: bool
+    scored_by: Decision | None
+
+    def to_json(self) -> JsonObject:
+        """Return the choice as JSON."""
+        return {**vars(self), "scored_by": None if self.scored_by is None else self.scored_by.to_json()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Choice:
+        """Rebuild a choice."""
+        made = data["scored_by"]
+        return cls(**{**data, "scored_by": None if made is None else Decision.from_json(made)})
+
+
+def model_rung(run: RunDir) -> RungName:
+    """Return the rung that ``model/`` holds, whole; an empty name where it holds none."""
+    try:
+        return str(load_bundle(run.model).meta["rung"])
+    except (RunError, KeyError):
+        return ""
 
 
 def keep_model(study: Study, ctx: RungContext, name: RungName) -> None:
     """Make ``model/`` the rung called ``name``: from now on a kill leaves it usable."""
-    if (study.run.model / "model.json").is_file() and load_bundle(study.run.model).meta["rung"] == name:
+    if model_rung(study.run) == name:
         return
     study.screen.stage("export")
     candidate = study.finals[name]
@@ -52,26 +97,56 @@ def keep_model(study: Study, ctx: RungContext, name: RungName) -> None:
 
 def leave(study: Study, ctx: RungContext, best: RungName) -> StudyResult:
     """Fix the choice, score the test split, and write model, report and figures."""
-    labels_only = _opponent(study)
+    keep_model(study, ctx, best)
+    choice = _fix(study, ctx, best)
+    tested = score(study, ctx, choice.chosen, str(choice.scored_by.value) if choice.scored_by else "")
+    result = _result(study, ctx, choice, tested)
+    text = config_text(
+        study.config,
+        study.decisions,
+        study.fingerprint,
+        study.plan,
+        {name: study.evidence.folds(name) for name in study.finals},
+    )
+    write_bytes(study.run.config, text.encode())
+    write_json(study.run.decisions, study.decisions.to_json())
+    study.screen.stage("report")
+    _own_up(study)
+    write_report(study.run.report, gather_report(study, ctx, result, tested.probs))
+    result = replace(result, seconds=study.clock.elapsed)
+    write_json(study.run.result, result.to_json())
+    return result
+
+
+def _fix(study: Study, ctx: RungContext, best: RungName) -> Choice:
+    """Return the choice, written down; one that was written down before stands."""
+    path = study.run.path / "choice.json"
+    try:
+        choice = Choice.from_json(read_json(path))
+    except (RunError, TypeError, KeyError):
+        scored_by = decide_scoring(study, ctx) if ctx.data.test_ids else None
+        choice = Choice(best, _opponent(study), study.pace.left > 0, scored_by)
+        write_json(path, choice.to_json())
+    if choice.scored_by is not None:
+        study.decisions.add(choice.scored_by)
+    return choice
+
+
+def _result(study: Study, ctx: RungContext, choice: Choice, tested: Tested) -> StudyResult:
+    """Gather all figures."""
+    best, labels_only = choice.chosen, choice.labels_only
     where, correct = study.evidence.correct(tuple(study.finals))
-    weights = study.weights(ctx, where) if len(where) else None
-    gain = None
-    corrected = None
-    if len(where):
-        corrected = corrected_for_choice(correct, best, weights, study.config.seed)
-        if best != labels_only:
-            gain = gain_interval(correct[best], correct[labels_only], weights, study.config.seed)
-    write_json(study.run.path / "choice.json", {"chosen": best, "labels_only": labels_only})
-    tested, predicted = _score_test(study, ctx)
+    weights = study.weights(where) if len(where) else None
     rungs = tuple(_with_test(r, tested) for r in study.results)
     by_name = {r.rung: r for r in rungs}
-    opponent = _scored(by_name[labels_only])
-    chosen = _scored(by_name[best])
-    if corrected is not None and best != labels_only:
-        chosen = replace(chosen, held_out=corrected)
+    opponent, chosen = _scored(by_name[labels_only]), _scored(by_name[best])
+    gain = None
+    if len(where) and best != labels_only:
+        gain = gain_interval(correct[best], correct[labels_only], weights, study.config.seed)
+        chosen = replace(chosen, held_out=corrected_for_choice(correct, best, weights, study.config.seed))
     claim = gain is not None and gain.low > 0
-    worth, remark = _worth(study, ctx, labels_only, best, correct)
-    result = StudyResult(
+    worth, remark = _worth(study, ctx, choice, correct)
+    return StudyResult(
         task=ctx.task.name,
         seed=study.config.seed,
         seconds=study.clock.elapsed,
@@ -80,84 +155,63 @@ def leave(study: Study, ctx: RungContext, best: RungName) -> StudyResult:
         chosen=chosen,
         rungs=rungs,
         claim=claim,
-        verdict=verdict(ctx.data.counts, opponent, chosen, gain, claim, worth),
+        verdict=verdict(ctx.data.counts, opponent, chosen, gain, claim, worth, weights is not None),
         worth_labels=worth,
         labels_worth_note=remark,
         waterfall=_waterfall(study, rungs, best),
-        export_agreement=_agreement(study, ctx, best),
-        test_reads=tuple(tested),
+        export_agreement=tested.agreement,
+        test_reads=tested.reads,
     )
-    _write_config(study)
-    write_json(study.run.decisions, study.decisions.to_json())
-    study.screen.stage("report")
-    write_report(study.run.report, gather_report(study, ctx, result, predicted))
-    result = replace(result, seconds=study.clock.elapsed)
-    write_json(study.run.result, result.to_json())
-    return result
+
+
+def _own_up(study: Study) -> None:
+    """Say it when the budget cannot be kept: what the run needs at least is known by now."""
+    needed = study.clock.elapsed + study.pace.report
+    if needed > TOLERANCE * study.config.seconds:
+        study.notes.append(
+            f"The budget of {study.config.budget} could not be kept: reading, embedding, one fit a rung, export and "
+            f"report take about {needed:.0f} s here. Next time the vectors are cached, and it takes less."
+        )
 
 
 def _opponent(study: Study) -> RungName:
-    """Return the better of the labels-only rungs by held-out accuracy; the later one where nothing is held out."""
-    rows = [r for r in study.results if RUNGS[r.rung].info.labels_only]
-    return max(rows, key=lambda r: r.held_out.value if r.held_out else 0.0).rung
+    """Return the better of the labels-only rungs on the labels that all of them were asked about.
+
+    The earlier where they are equal; the later, which costs more and knows more, where nothing is held out.
+    """
+    names = tuple(r.rung for r in study.results if RUNGS[r.rung].info.labels_only)
+    where, correct = study.evidence.correct(names)
+    if not len(where):
+        return names[-1]
+    weights = study.weights(where)
+    return max(names, key=lambda name: float(np.average(correct[name], weights=weights)))
 
 
 def _scored(row: RungResult) -> Scored:
     return Scored(row.rung, row.held_out, row.test, row.balanced_held_out, row.balanced_test)
 
 
-def _score_test(
-    study: Study, ctx: RungContext
-) -> tuple[dict[RungName, tuple[float, float]], dict[RungName, Any]]:
-    """Score every finished rung on the test split; the choice is on disk before the first test image is read."""
-    if not ctx.data.test_ids:
-        return {}, {}
-    study.screen.stage("test")
-    images, truth = ctx.data.images(ctx.data.test_ids), ctx.data.test_classes()
-    scores, predicted = {}, {}
-    for name, candidate in study.finals.items():
-        probs = candidate.predict(images).probs.numpy()
-        right = probs.argmax(1) == truth
-        recall = [right[truth == c].mean() for c in np.unique(truth)]
-        scores[name] = (float(right.mean()), float(np.mean(recall)))
-        predicted[name] = probs
-        study.run.append_line(
-            "test_reads.jsonl",
-            {"time": time.strftime("%Y-%m-%dT%H:%M:%S"), "rung": name, "images": len(truth)},
-        )
-    return scores, predicted
-
-
-def _with_test(row: RungResult, tested: dict[RungName, tuple[float, float]]) -> RungResult:
-    if row.rung not in tested:
+def _with_test(row: RungResult, tested: Tested) -> RungResult:
+    if row.rung not in tested.scores:
         return row
-    accuracy, balanced = tested[row.rung]
+    accuracy, balanced = tested.scores[row.rung]
     return replace(row, test=accuracy, balanced_test=balanced)
 
 
 def _worth(
-    study: Study,
-    ctx: RungContext,
-    labels_only: RungName,
-    best: RungName,
-    correct: dict[RungName, NDArray[np.float64]],
+    study: Study, ctx: RungContext, choice: Choice, correct: dict[RungName, NDArray[np.float64]]
 ) -> tuple[int | None, str]:
-    if best == labels_only or not correct:
-        return (0, "labels alone were chosen") if best == labels_only else (None, "nothing could be held out")
+    best, labels_only = choice.chosen, choice.labels_only
+    if best == labels_only:
+        return 0, "labels alone were chosen"
+    if not len(correct[best]):
+        return None, "nothing could be held out"
+    if not choice.worth:
+        return None, "the budget ended before the probe's learning curve could be drawn"
     fit_score = RUNGS["probe"].curve(ctx)  # type: ignore[attr-defined]
     sizes, errors = learning_curve(ctx.data.y, fit_score, study.config.seed)
     wrong = {name: 1 - float(c.mean()) for name, c in correct.items()}
     return worth_labels(len(ctx.data.y), wrong[labels_only], wrong[best], sizes, errors)
-
-
-def _agreement(study: Study, ctx: RungContext, best: RungName) -> float:
-    """Return the share of checked images on which ``model/model.onnx``, given the original file, names the same class."""
-    ids = (ctx.data.test_ids or ctx.data.labeled_ids)[:_CHECKED]
-    candidate = study.finals[best]
-    expected = candidate.predict(ctx.data.images(tuple(ids))).probs.numpy().argmax(1)
-    deployed = load_bundle(study.run.model)
-    got = np.array([deployed.predict_probs([ctx.data.reader.read(i)])[0].argmax() for i in ids])
-    return float((expected == got).mean())
 
 
 def _waterfall(study: Study, rungs: tuple[RungResult, ...], best: RungName) -> Waterfall:
@@ -177,18 +231,3 @@ def _waterfall(study: Study, rungs: tuple[RungResult, ...], best: RungName) -> W
             )
         )
     return Waterfall(tuple(bars))
-
-
-def _write_config(study: Study) -> None:
-    """Write the resolved config: no "auto" is left that a decision settled."""
-    dumped = study.config.model_dump(mode="json")
-    settled = {
-        d.name: d.value
-        for d in study.decisions
-        if "." in d.name
-        and d.name.split(".")[0] in dumped
-        and d.name.split(".")[1] in (dumped[d.name.split(".")[0]] or {})
-    }
-    # Zero folds is what follows from the data, not something that can be asked for.
-    settled = {k: v for k, v in settled.items() if not (k == "choose.folds" and v == 0)}
-    write_bytes(study.run.config, dump_config(merge(dumped, nest(settled))).encode())

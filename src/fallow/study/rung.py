@@ -96,6 +96,10 @@ class Candidate(ABC):
     def state(self) -> tuple[dict[str, NDArray[np.generic]], JsonObject]:
         """Return everything needed to rebuild the candidate: arrays and plain values."""
 
+    @abstractmethod
+    def calibrated(self, temperature: float) -> Candidate:
+        """Return the same candidate with its log-probabilities divided by ``temperature``; no guess changes."""
+
     @property
     def mix(self) -> NDArray[np.float64] | None:
         """Estimated share of each class in the pool, (classes,); None for a model that looked at no pool."""

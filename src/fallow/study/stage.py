@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,74 +11,130 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from fallow.record import read_json, write_json
-from fallow.record.rundir import write_bytes
+from fallow.errors import RunError
+from fallow.record import Decision, read_json, write_json
+from fallow.record.rundir import append_line, read_lines, write_bytes
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """How much of a rung is done: decided by the clock once, then a fact that resume and replay follow.
+
+    Attributes:
+        folds: Folds that the rung is measured on.
+        seconds: What the held-out fits may take in all; None where the number of folds is all that counts.
+        skipped: The rung is left out.
+        note: The sentence about it for a person; empty where nothing was cut.
+        decision: The same as a decision; None where nothing was cut.
+    """
+
+    folds: int
+    seconds: float | None = None
+    skipped: bool = False
+    note: str = ""
+    decision: Decision | None = None
 
 
 class Stage:
     """The directory ``stages/<n>-<rung>/`` of one rung.
 
-    ``fold-<key>.safetensors`` holds the held-out positions and probabilities of one fold, ``final.safetensors`` and
-    ``final.json`` the refitted candidate, ``metrics.jsonl`` one line per fit. All are written atomically; a file that
-    cannot be read counts as not there.
+    ``plan.json`` says how many folds are fitted, ``fold-<key>.safetensors`` holds the held-out positions and
+    probabilities of one fold, ``final.safetensors`` and ``final.json`` the refitted candidate, ``test.safetensors`` what
+    it said of the test images, ``metrics.jsonl`` one line per fit. All but the last are written atomically; a file that
+    cannot be read, or is not what was asked for, counts as not there.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
 
-    def fold(self, key: str) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
-        """Return held-out positions and probabilities of a finished fold, or None."""
-        tensors = self._load(self.path / f"fold-{key}.safetensors")
-        return None if tensors is None else (tensors["held_out"], tensors["probs"])
+    def plan(self) -> StagePlan | None:
+        """Return what was decided about the number of folds, or None."""
+        found = self._json("plan.json")
+        if found is None:
+            return None
+        made = found["decision"]
+        return StagePlan(**{**found, "decision": None if made is None else Decision.from_json(made)})
+
+    def keep_plan(self, plan: StagePlan) -> None:
+        """Keep what was decided about the number of folds."""
+        made = None if plan.decision is None else plan.decision.to_json()
+        write_json(self.path / "plan.json", {**vars(plan), "decision": made})
+
+    def fold(self, key: str, held_out: NDArray[np.int64]) -> NDArray[np.float32] | None:
+        """Return the probabilities (k, classes) of a finished fold that held out ``held_out``, or None."""
+        tensors = self._tensors(f"fold-{key}.safetensors", "held_out", "probs")
+        if tensors is None or not np.array_equal(tensors["held_out"], held_out):
+            return None
+        return tensors["probs"] if len(tensors["probs"]) == len(held_out) else None
 
     def keep_fold(
         self, key: str, held_out: NDArray[np.int64], probs: NDArray[np.float32], line: dict[str, Any]
     ) -> None:
         """Keep a finished fold."""
-        content = save({"held_out": held_out, "probs": np.ascontiguousarray(probs, np.float32)})
-        write_bytes(self.path / f"fold-{key}.safetensors", content)
+        self._keep(f"fold-{key}.safetensors", {"held_out": held_out, "probs": probs})
         self._log({"fold": key, **line})
 
-    def final(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+    def final(self) -> tuple[dict[str, Array], dict[str, Any]] | None:
         """Return the refitted candidate's arrays and plain values, or None."""
-        meta = self.path / "final.json"
-        tensors = self._load(self.path / "final.safetensors")
-        return None if tensors is None or not meta.is_file() else (tensors, read_json(meta))
+        meta = self._json("final.json")
+        tensors = self._tensors("final.safetensors")
+        return None if tensors is None or meta is None else (tensors, meta)
 
-    def keep_final(
-        self, tensors: dict[str, NDArray[Any]], meta: dict[str, Any], line: dict[str, Any]
-    ) -> None:
+    def keep_final(self, tensors: dict[str, Array], meta: dict[str, Any], line: dict[str, Any]) -> None:
         """Keep the refitted candidate; the JSON is written last and says that the arrays are whole."""
-        write_bytes(
-            self.path / "final.safetensors", save({k: np.ascontiguousarray(v) for k, v in tensors.items()})
-        )
+        self._keep("final.safetensors", tensors)
         write_json(self.path / "final.json", meta)
         self._log({"fold": None, **line})
 
+    def test(self, images: int) -> NDArray[np.float32] | None:
+        """Return the probabilities (images, classes) of the test images, or None."""
+        tensors = self._tensors("test.safetensors", "probs")
+        return None if tensors is None or len(tensors["probs"]) != images else tensors["probs"]
+
+    def keep_test(self, probs: NDArray[np.float32]) -> None:
+        """Keep what the candidate said of the test images."""
+        self._keep("test.safetensors", {"probs": probs})
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return what was logged of each fit, of this and of interrupted runs."""
+        return read_lines(self.path / "metrics.jsonl")
+
     def seconds(self) -> float:
-        """Return the time all logged fits took, of this and of interrupted runs."""
-        path = self.path / "metrics.jsonl"
-        if not path.is_file():
-            return 0.0
-        total = 0.0
-        for text in path.read_text(encoding="utf-8").splitlines():
-            try:
-                total += float(json.loads(text)["seconds"])
-            except (ValueError, KeyError):
-                continue  # a kill can leave half a line; the figures themselves are in the fold files
-        return total
+        """Return the time all logged fits took."""
+        return sum(float(line.get("seconds", 0.0)) for line in self.lines())
+
+    def elapsed(self) -> float:
+        """Return how old the run was when the last fit was logged."""
+        return max((float(line.get("elapsed", 0.0)) for line in self.lines()), default=0.0)
 
     def _log(self, line: dict[str, Any]) -> None:
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_line(self.path / "metrics.jsonl", line)
 
-    @staticmethod
-    def _load(path: Path) -> dict[str, NDArray[Any]] | None:
+    def _keep(self, name: str, tensors: dict[str, Array]) -> None:
+        write_bytes(self.path / name, save({k: np.ascontiguousarray(v) for k, v in tensors.items()}))
+
+    def _json(self, name: str) -> dict[str, Any] | None:
+        try:
+            found = read_json(self.path / name)
+        except RunError:
+            return None
+        return found if isinstance(found, dict) else None
+
+    def _tensors(self, name: str, *needed: str) -> dict[str, Array] | None:
+        path = self.path / name
         if not path.is_file():
             return None
         try:
-            tensors: dict[str, NDArray[Any]] = load_file(path)
+            tensors: dict[str, Array] = load_file(path)
         except (SafetensorError, OSError):
             return None
-        return tensors
+        return tensors if all(k in tensors for k in needed) else None
+
+
+def elapsed_before(run: Path) -> float:
+    """Return how much of its budget an interrupted run had used when it last finished a fit."""
+    folders = sorted((run / "stages").glob("*")) if (run / "stages").is_dir() else []
+    return max((Stage(folder).elapsed() for folder in folders if folder.is_dir()), default=0.0)

@@ -8,7 +8,13 @@ _WORDS = {"probe": "a linear probe", "propagate": "label propagation"}
 
 
 def verdict(
-    counts: Counts, labels_only: Scored, chosen: Scored, gain: Interval | None, claim: bool, worth: int | None
+    counts: Counts,
+    labels_only: Scored,
+    chosen: Scored,
+    gain: Interval | None,
+    claim: bool,
+    worth: int | None,
+    mixed: bool = False,
 ) -> str:
     """Return the verdict on a run.
 
@@ -19,6 +25,7 @@ def verdict(
         gain: Paired gain of chosen over labels only on held-out labels; None where nothing could be held out.
         claim: Whether the 95 % interval of the gain excludes no gain.
         worth: Labels that the unlabeled images were worth.
+        mixed: Held-out figures are weighted to the pool's estimated class shares, which differ much.
     """
     opponent = _WORDS.get(labels_only.rung, labels_only.rung)
     if counts.unlabeled == 0:
@@ -45,6 +52,11 @@ def verdict(
         sentence += f" On {counts.test:,} test images: {100 * chosen.test:.1f} % against {100 * labels_only.test:.1f} %."
     elif chosen.test is not None:
         sentence += f" On {counts.test:,} test images: {100 * chosen.test:.1f} %."
+    if mixed and chosen.balanced_held_out is not None and labels_only.balanced_held_out is not None:
+        sentence += (
+            " Held-out figures follow the pool's estimated class shares; with all classes counted alike it is "
+            f"{100 * chosen.balanced_held_out:.1f} % against {100 * labels_only.balanced_held_out:.1f} %."
+        )
     if worth and claim:
         sentence += f" They were worth about {worth:,} labels."
     return sentence

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from fallow.config import Section, TrainConfig
+from fallow.config import ReplayConfig, Section, TrainConfig
 from fallow.errors import RunError
 from fallow.record.rundir import write_bytes
 from fallow.verbs.said import Said
@@ -17,6 +17,8 @@ def _lines(model: type[Section], indent: str = "") -> list[str]:
     lines = []
     for name, field in model.model_fields.items():
         nested = field.annotation
+        if nested is ReplayConfig:  # written by runs, not by people
+            continue
         if isinstance(nested, type) and issubclass(nested, Section):
             lines += [
                 "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,17 +64,18 @@ def train(
     Raises:
         FallowError: Something given cannot be used; the message says what and what to do.
     """
-    from fallow.study import Clock, process_age
+    from fallow.study import Clock, elapsed_before, process_age
 
     already = process_age() if from_process_start else 0.0
     written = read_config(Path(config)) if config else {}
     build(TrainConfig, written, f"'{config}'")  # what is wrong in the file is said with the file's name
-    given = merge(merge(written, options), nest(set or {}))
+    given = _over(written, merge(options, nest(set or {})))
     run, request = _directory(data, given, resume)
     if resume and run.result.is_file():
         return load(run.path)
     settings = build(TrainConfig, request["config"], "the options")
-    clock = Clock(settings.seconds, already)
+    # What an interrupted run had used of the budget is used: a run that goes on has the rest.
+    clock = Clock(settings.seconds, already + elapsed_before(run.path))
     try:
         return _run(
             data, {"unlabeled": unlabeled, "val": val, "test": test}, model, settings, run, clock, show
@@ -81,19 +83,53 @@ def train(
     except BaseException as error:
         if not resume:
             _clean(run, error)
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(_kept(run, data)) from None
         raise
+
+
+def _over(written: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    """Lay what is asked for over a config file; a value that is asked for now is no longer one that was searched."""
+    given = merge(written, asked)
+    searched = (given.get("replay") or {}).get("searched") or {}
+    for key in list(searched):
+        section, _, name = key.partition(".")
+        if name in (asked.get(section) or {}):
+            given = merge(given, {"replay": {"searched": None}})
+            given["replay"]["searched"] = {k: v for k, v in searched.items() if k != key}
+            searched = given["replay"]["searched"]
+    return given
+
+
+def _kept(run: RunDir, data: Any) -> str:
+    """Say what a run that was stopped has left, and how to go on."""
+    named = shlex.quote(str(data)) if isinstance(data, str | Path) else "DATA"
+    where = shlex.quote(str(run.path))
+    if not run.path.is_dir():
+        return f"stopped before anything was computed; start again with  fallow train {named} --out {where}"
+    best = run.kept_rung()
+    left = (
+        f"{where}/model holds the best finished rung ({best}) and can be used"
+        if best
+        else f"no rung was finished yet, and what was computed is kept in {where}"
+    )
+    return f"stopped; {left}; go on with  fallow train {named} --out {where} --resume"
 
 
 def _directory(data: Any, given: dict[str, Any], resume: bool) -> tuple[RunDir, dict[str, Any]]:
     """Make the run directory, or find the one to go on with, and return what was asked of it."""
-    out = given.get("out")
+    settings = build(TrainConfig, given, "the options")
+    asked = settings.model_dump(mode="json", exclude_unset=True)
+    out = settings.out
     if resume:
         if out is None:
             raise ConfigError("--resume needs --out, the run to go on with")
-        run = RunDir.open(Path(out))
+        run = RunDir.open(out)
+        run.sweep()
         request = read_json(run.path / "request.json")
-        asked = {k: v for k, v in given.items() if k != "out"}
-        changed = [k for k in asked if merge(request["config"], {k: asked[k]}) != request["config"]]
+        changed = [
+            k for k in asked if k != "out" and merge(request["config"], {k: asked[k]}) != request["config"]
+        ]
         if changed:
             raise ConfigError(
                 f"--resume goes on with the options of '{out}', and {', '.join(changed)} differs from them: leave it out"
@@ -103,17 +139,15 @@ def _directory(data: Any, given: dict[str, Any], resume: bool) -> tuple[RunDir, 
                 f"the run '{out}' was started on '{request['data']}', not on '{data}': give the same data"
             )
         return run, request
-    settings = build(TrainConfig, given, "the options")
-    asked = settings.model_dump(mode="json", exclude_unset=True)
     shown = str(data) if isinstance(data, str | Path) else type(data).__name__
     if isinstance(data, str | Path) and not Path(data).exists():
         from fallow.data import open_source
 
         open_source(data)  # says what is wrong, before a directory is made
-    run = RunDir.create(Path(out) if out else _fresh(settings.seed))
+    run = RunDir.create(out or _fresh(settings.seed))
     request = {"data": shown, "config": asked}
-    write_bytes(run.config, dump_config(settings.model_dump(mode="json")).encode())
     write_json(run.path / "request.json", request)
+    write_bytes(run.config, dump_config(settings.model_dump(mode="json")).encode())
     return run, request
 
 

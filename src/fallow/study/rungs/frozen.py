@@ -44,6 +44,10 @@ class FrozenCandidate(Candidate):
         probs = torch.from_numpy(self.probs(images))
         return Posteriors("categorical", probs, torch.arange(len(probs)))
 
+    def calibrated(self, temperature: float) -> FrozenCandidate:
+        """Return the same heads with their temperature multiplied."""
+        return FrozenCandidate(self.classifier.tempered(temperature), self.bank, self._mix)
+
     def state(self) -> tuple[dict[str, NDArray[np.generic]], JsonObject]:
         """Return arrays and plain values."""
         tensors, meta = self.classifier.state()

@@ -1,0 +1,151 @@
+"""From out-of-fold posteriors to rows of the ladder: who is kept, and how good everyone is by the same measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fallow.record import Decision, RungResult
+from fallow.study.choose import (
+    Comparison,
+    Prior,
+    accuracy_interval,
+    compare,
+    gain_interval,
+    keep,
+    mix_weights,
+)
+from fallow.study.evidence import OutOfFold
+from fallow.study.priors import prior
+from fallow.study.rung import Candidate, RungInfo
+from fallow.types import RungName
+
+_SKEW = 3.0
+"""Past this ratio between largest and smallest class of the pool, held-out figures are weighted to the pool's mix."""
+
+
+@dataclass(frozen=True)
+class Judgment:
+    """What was decided about a rung when it was finished.
+
+    Attributes:
+        info: The rung.
+        wins: It is better than the best below it.
+        p_better: Probability of that; None for the first.
+        prior_gain: Gain that was expected; None for labels-only rungs.
+        seconds: What the rung took.
+        note: What a person should know of it.
+    """
+
+    info: RungInfo
+    wins: bool
+    p_better: float | None
+    prior_gain: float | None
+    seconds: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Compares rungs on the labels that both were asked about out of fold.
+
+    Attributes:
+        evidence: Out-of-fold posteriors.
+        per_class: Labels a class.
+        seed: Seed of the resampling.
+        without_prior: Data set whose rows the prior leaves out.
+    """
+
+    evidence: OutOfFold
+    per_class: float
+    seed: int
+    without_prior: str | None = None
+
+    def judge(
+        self,
+        info: RungInfo,
+        best: RungInfo | None,
+        mix: NDArray[np.float64] | None,
+        seconds: float,
+        note: str = "",
+    ) -> Judgment:
+        """Compare a finished rung with the best below it."""
+        expected = self._expected(info)
+        prior_gain = None if info.labels_only else expected.mean
+        if best is None:
+            return Judgment(info, True, None, prior_gain, seconds, note)
+        found = self._compare(info.name, best.name, expected, self._expected(best), mix)
+        return Judgment(info, keep(found, info.cheap), found.p_better, prior_gain, seconds, note)
+
+    def results(
+        self, judgments: Sequence[Judgment], mix: NDArray[np.float64] | None
+    ) -> tuple[RungResult, ...]:
+        """Return the rows of all finished rungs, every figure by the same weights; the last that won is kept."""
+        winners = [j.info.name for j in judgments if j.wins]
+        return tuple(self._result(j, j.info.name == winners[-1], mix) for j in judgments)
+
+    def weights(
+        self, where: NDArray[np.int64], mix: NDArray[np.float64] | None
+    ) -> NDArray[np.float64] | None:
+        """Return the weights of held-out images that give their classes the pool's shares; None where all weigh alike."""
+        if mix is None or not skewed(mix) or not len(where):
+            return None
+        return mix_weights(self.evidence.y[where], mix)
+
+    def _result(self, made: Judgment, kept: bool, mix: NDArray[np.float64] | None) -> RungResult:
+        name = made.info.name
+        where, correct = self.evidence.correct((name,))
+        both, pair = self.evidence.correct((name, "probe"))
+        y = self.evidence.y[where]
+        recalls = [correct[name][y == c].mean() for c in np.unique(y)]
+        return RungResult(
+            name,
+            accuracy_interval(correct[name], self.weights(where, mix)) if len(where) else None,
+            balanced_held_out=float(np.mean(recalls)) if recalls else None,
+            kept=kept,
+            p_better=made.p_better,
+            prior_gain=made.prior_gain,
+            gain=gain_interval(pair[name], pair["probe"], self.weights(both, mix), self.seed)
+            if len(both) and name != "probe"
+            else None,
+            seconds=made.seconds,
+            note=made.note,
+        )
+
+    def _expected(self, info: RungInfo) -> Prior:
+        if info.labels_only:
+            return Prior(0.0, 0.05)
+        return prior(info.name, self.per_class, self.without_prior)
+
+    def _compare(
+        self, name: RungName, best: RungName, expected: Prior, below: Prior, mix: NDArray[np.float64] | None
+    ) -> Comparison:
+        relative = Prior(expected.mean - below.mean, expected.sd)
+        where, correct = self.evidence.correct((name, best))
+        if not len(where):
+            return compare(None, None, relative)
+        return compare(correct[name], correct[best], relative, self.weights(where, mix))
+
+
+def skewed(mix: NDArray[np.float64]) -> bool:
+    """Return True where the largest class of the pool has more than three times as many images as the smallest."""
+    return float(mix.max() / max(float(mix.min()), 1e-6)) > _SKEW
+
+
+def pool_mix(finals: Mapping[RungName, Candidate]) -> NDArray[np.float64] | None:
+    """Return the pool's class shares as the highest rung that estimated them has it; None where none did."""
+    return next((c.mix for c in reversed(list(finals.values())) if c.mix is not None), None)
+
+
+def weights_decision(mix: NDArray[np.float64]) -> Decision:
+    """Return what the pool's class shares mean for held-out figures."""
+    return Decision(
+        "choose.weights",
+        "pool mix" if skewed(mix) else "as labeled",
+        "rule",
+        f"Held-out figures follow the pool's estimated class shares once these differ by more than {_SKEW:g} to 1.",
+        {"mix": [round(float(m), 4) for m in mix]},
+    )

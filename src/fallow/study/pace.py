@@ -1,0 +1,125 @@
+"""What there is time for: every cut is a plan that is written down, so that it is made once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from fallow.record import Decision
+from fallow.study.clock import Clock
+from fallow.study.context import RungContext
+from fallow.study.rung import Fold
+from fallow.study.spaces import spaces_of
+from fallow.study.stage import StagePlan
+from fallow.types import RungName
+
+_FOLDS_SHARE = 0.4
+"""Share of the time left that held-out fits of one rung may take: the rungs above it need the rest."""
+_SLACK = 1.25
+"""A planned number of fits is cut only when it takes this much longer than planned."""
+_REPORT_SECONDS, _REPORT_SHARE = 2.5, 0.1
+"""What writing the report takes at least, and the share of the budget that is kept for it up to ten seconds."""
+_EXPORT_SECONDS = 1.0
+
+
+def embed_everything(ctx: RungContext, folds: Sequence[Fold]) -> float:
+    """Compute all vectors that the rungs will ask for and return the seconds it took.
+
+    Embedding is paid for by the run, not by the first rung that needs it: a fold's time then says what a fold costs.
+    """
+    started = time.monotonic()
+    spaces = dict.fromkeys(space for fold in (*folds, None) for space in spaces_of(ctx, fold))
+    for space in spaces:
+        ctx.bank.pooled(space, ctx.labeled, "labeled")
+        if len(ctx.pool):
+            ctx.bank.pooled(space, ctx.pool, "pool")
+    return time.monotonic() - started
+
+
+class Pace:
+    """Asks the clock on behalf of the ladder.
+
+    Args:
+        clock: The budget.
+        ctx: Data.
+        embed_seconds: What embedding labeled images and pool took: the test images will take as long, each.
+
+    Attributes:
+        report: Seconds kept for the report.
+        reserve: Seconds kept for all that comes after the last rung.
+    """
+
+    def __init__(self, clock: Clock, ctx: RungContext, embed_seconds: float) -> None:
+        self.clock = clock
+        seen = len(ctx.data.labeled_ids) + len(ctx.data.pool_ids)
+        self.report = max(_REPORT_SECONDS, min(_REPORT_SHARE * clock.budget, 10.0))
+        self.reserve = embed_seconds * len(ctx.data.test_ids) / seen + self.report + _EXPORT_SECONDS
+
+    @property
+    def left(self) -> float:
+        """Seconds that rungs may still take, what comes after them set aside; may be negative."""
+        return self.clock.left - self.reserve
+
+    def skip(self, name: RungName, seconds: float) -> StagePlan | None:
+        """Return the plan to leave a rung out when even its refit, of ``seconds``, does not fit; else None."""
+        if seconds <= self.left:
+            return None
+        left = max(self.left, 0.0)
+        note = f"{name} was skipped: it needs about {seconds:.0f} s and {left:.0f} s were left for it."
+        rule = "A rung is left out when its refit alone does not fit into what is left of the budget."
+        figures = {"seconds_needed": round(seconds, 1), "seconds_left": round(left, 1)}
+        return StagePlan(
+            0, 0.0, True, note, Decision(f"{name}.folds", "skipped", "rule", rule, dict(figures))
+        )
+
+    def held_out_seconds(self, spent: float) -> float:
+        """Return what the held-out fits of the next rung may take in all, ``spent`` by an interrupted run included."""
+        return spent + _FOLDS_SHARE * max(self.left, 0.0)
+
+    def cut(
+        self,
+        name: RungName,
+        plan: StagePlan | None,
+        position: int,
+        folds: int,
+        spent: float,
+        last: float,
+        seconds: float,
+    ) -> StagePlan | None:
+        """Return a new plan before the fit at ``position``; None where the plan stays as it is.
+
+        The first fit pays for what all share, so the second tells what one costs: then the number of fits is planned.
+        A plan is cut again only when the machine turns out to be much slower.
+
+        Args:
+            name: The rung.
+            plan: What was planned before, if anything.
+            position: Fits that are done.
+            folds: Fits that there could be.
+            spent: Seconds they took.
+            last: Seconds of the last one; 0 where none was made by this process.
+            seconds: What they may take in all.
+        """
+        if position == 0 or last == 0.0 or (plan is not None and plan.seconds is None):
+            return None
+        if plan is not None:
+            late = spent + last > _SLACK * (plan.seconds or 0.0) and self.left < last
+            return self._planned(name, position, folds, last, plan.seconds or 0.0) if late else None
+        fits = position + int((seconds - spent) / last)
+        if position > 1 or fits <= position:
+            return self._planned(name, max(position, min(fits, folds)), folds, last, seconds)
+        return None
+
+    def _planned(self, name: RungName, count: int, folds: int, each: float, seconds: float) -> StagePlan:
+        if count >= folds:
+            return StagePlan(folds, seconds)
+        rule = f"Held-out fits of a rung may take {_FOLDS_SHARE:.0%} of the time left: as many folds as fit."
+        figures = {
+            "folds": folds,
+            "seconds_a_fit": round(each, 2),
+            "seconds_allowed": round(seconds, 1),
+        }
+        note = f"{name} was measured on {count} of {folds} folds: the budget allowed no more."
+        return StagePlan(
+            count, seconds, note=note, decision=Decision(f"{name}.folds", count, "rule", rule, dict(figures))
+        )

@@ -1,0 +1,143 @@
+"""The test split: asked once, after the choice, and every time it is asked is written down."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fallow.errors import RunError
+from fallow.export import Deployed, load_bundle
+from fallow.record import Decision, read_json, write_json
+from fallow.record.rundir import append_line, read_lines
+from fallow.study.context import RungContext
+from fallow.study.rung import ImageSet
+from fallow.types import RungName
+
+if TYPE_CHECKING:
+    from fallow.study.ladder import Study
+
+Probs = NDArray[np.float32]
+EXPORTED, VECTORS = "model.onnx", "cached vectors"
+_CHECKED = 50
+"""Images on which the exported file is compared with the model in memory, where it does not score the test split."""
+_SHARE = 0.4
+"""Share of the time left that scoring the test split through the exported file may take."""
+_TIMED, _CHUNK = 4, 64
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What came out on the test split.
+
+    Attributes:
+        scores: Accuracy and mean recall of each rung.
+        probs: What each rung said, (images, classes).
+        agreement: Share of images on which the exported file names the class that the model in memory names.
+        reads: Every rung whose answers were compared with the test labels, as often as they were.
+    """
+
+    scores: dict[RungName, tuple[float, float]] = field(default_factory=dict)
+    probs: dict[RungName, Probs] = field(default_factory=dict)
+    agreement: float | None = None
+    reads: tuple[RungName, ...] = ()
+
+
+def decide_scoring(study: Study, ctx: RungContext) -> Decision:
+    """Decide whether the test split goes through the exported file: the very thing the user gets, where time allows."""
+    deployed, count = load_bundle(study.run.model), len(ctx.data.test_ids)
+    images = [ctx.data.reader.read(i) for i in ctx.data.labeled_ids[:_TIMED]]
+    deployed.predict_probs(images)  # the first call loads the network
+    started = time.monotonic()
+    deployed.predict_probs(images)
+    each = (time.monotonic() - started) / len(images)
+    left = max(study.clock.left - study.pace.reserve, 0.0)
+    fits = count * each <= _SHARE * left
+    return Decision(
+        "test.scored_by",
+        EXPORTED if fits else VECTORS,
+        "rule",
+        "The chosen rung's test images go through the exported file one at a time when that takes at most "
+        f"{_SHARE:.0%} of the time left; else through the cached vectors of the same network, and the file is compared "
+        f"with them on {_CHECKED} images.",
+        {"images": count, "seconds_an_image": round(each, 5), "seconds_left": round(left, 1)},
+    )
+
+
+def score(study: Study, ctx: RungContext, chosen: RungName, through: str) -> Tested:
+    """Score every finished rung on the test split; the choice is on disk before the first test label is read.
+
+    What the rungs say is kept before it is compared with a label, and the scores are kept too: a run that goes on
+    does not read the labels again. A read is written down before it happens, so that none is lost.
+    """
+    if not ctx.data.test_ids:
+        return Tested(
+            agreement=_agreement(study, ctx, chosen, ctx.data.images(ctx.data.labeled_ids[:_CHECKED]))
+        )
+    study.screen.stage("test")
+    images = ctx.data.images(ctx.data.test_ids)
+    probs = {
+        name: _said(study, images, name, name == chosen and through == EXPORTED) for name in study.finals
+    }
+    if through == EXPORTED:
+        in_memory = study.finals[chosen].predict(images).probs.numpy()
+        agreement = float((in_memory.argmax(1) == probs[chosen].argmax(1)).mean())
+    else:
+        agreement = _agreement(study, ctx, chosen, images.part(slice(0, _CHECKED)))
+    scores = _scores(study, ctx, probs)
+    reads = tuple(str(line["rung"]) for line in read_lines(study.run.test_reads) if "rung" in line)
+    return Tested(scores, probs, agreement, reads)
+
+
+def _said(study: Study, images: ImageSet, name: RungName, exported: bool) -> Probs:
+    """Return what a rung says of the test images: kept, through the exported file, or through cached vectors."""
+    stage = study.stages[name]
+    kept = stage.test(len(images))
+    if kept is None:
+        deployed = load_bundle(study.run.model) if exported else None
+        kept = (
+            study.finals[name].predict(images).probs.numpy()
+            if deployed is None
+            else _through(study, deployed, images)
+        )
+        stage.keep_test(kept)
+    return kept
+
+
+def _through(study: Study, deployed: Deployed, images: ImageSet) -> Probs:
+    parts = []
+    for start in range(0, len(images), _CHUNK):
+        part = images.part(slice(start, start + _CHUNK))
+        parts.append(deployed.predict_probs([part.read(i) for i in part.ids]))
+        study.screen.progress("test images through model.onnx", start + len(part), len(images))
+    return np.concatenate(parts)
+
+
+def _scores(
+    study: Study, ctx: RungContext, probs: dict[RungName, Probs]
+) -> dict[RungName, tuple[float, float]]:
+    path = study.run.path / "test.json"
+    try:
+        kept = read_json(path)
+        return {name: (float(kept[name]["accuracy"]), float(kept[name]["balanced"])) for name in probs}
+    except (RunError, KeyError, TypeError):
+        pass  # not read yet
+    for name in probs:
+        line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S"), "rung": name, "images": len(ctx.data.test_ids)}
+        append_line(study.run.test_reads, line)
+    truth, found = ctx.data.test_classes(), {}
+    for name, said in probs.items():
+        right = said.argmax(1) == truth
+        recall = [right[truth == c].mean() for c in np.unique(truth)]
+        found[name] = (float(right.mean()), float(np.mean(recall)))
+    write_json(path, {name: {"accuracy": a, "balanced": b} for name, (a, b) in found.items()})
+    return found
+
+
+def _agreement(study: Study, ctx: RungContext, chosen: RungName, images: ImageSet) -> float:
+    """Return how often ``model/model.onnx``, given the original image, names the class that the model in memory names."""
+    expected = study.finals[chosen].predict(images).probs.numpy().argmax(1)
+    return float((expected == _through(study, load_bundle(study.run.model), images).argmax(1)).mean())
