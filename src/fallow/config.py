@@ -234,7 +234,8 @@ def _mistakes(model: type[Section], error: ValidationError, where: str) -> list[
     for item in error.errors():
         key, field = _field_at(model, item["loc"])
         if item["type"] in ("extra_forbidden", "invalid_key") or field is None:
-            found[key] = f"unknown key '{key}' in {where}.{nearest(key, known)}"
+            hint = nearest(key, known) or " `fallow init` writes a file with all keys."
+            found[key] = f"unknown key '{key}' in {where}.{hint}"
         elif item["type"] == "value_error":
             reason = str(item["msg"]).removeprefix("Value error, ")
             found[key] = f"'{key}' in {where} cannot be '{item['input']}': {reason}"

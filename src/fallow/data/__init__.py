@@ -1,12 +1,14 @@
 """Where images come from: sources, decoding, the audit, folds."""
 
+from fallow.data.ahead import default_workers, in_order
 from fallow.data.audit import Audit, audit
 from fallow.data.cache import cache_dir
 from fallow.data.checks import check_trainable, limit_validation
 from fallow.data.clean import Conflict, Leak, TwinGroup
 from fallow.data.folds import assign_folds, default_folds
-from fallow.data.images import ImageError, PixelScale, decode
+from fallow.data.images import ImageError, PixelScale, decode, looks_like_image
 from fallow.data.reader import ImageReader
+from fallow.data.scan import byte_hash
 from fallow.data.sources import (
     SOURCE_SCHEMA,
     ArraySource,
@@ -17,6 +19,8 @@ from fallow.data.sources import (
     Source,
     TableFileSource,
     open_source,
+    printable,
+    read_image_file,
 )
 from fallow.data.table import ImageTable
 
@@ -39,10 +43,16 @@ __all__ = [
     "TwinGroup",
     "assign_folds",
     "audit",
+    "byte_hash",
     "cache_dir",
     "check_trainable",
     "decode",
     "default_folds",
+    "default_workers",
+    "in_order",
     "limit_validation",
+    "looks_like_image",
     "open_source",
+    "printable",
+    "read_image_file",
 ]

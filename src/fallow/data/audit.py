@@ -10,9 +10,10 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from fallow.data.ahead import default_workers
 from fallow.data.clean import Conflict, Image, Leak, TwinGroup, clean
 from fallow.data.images import PixelScale
-from fallow.data.scan import Seen, default_workers, scan
+from fallow.data.scan import Seen, scan
 from fallow.data.sources.base import Row, Skipped, Source
 from fallow.data.table import ANNOTATION_SCHEMA, IMAGE_SCHEMA, ImageTable
 from fallow.data.twins import find_twins
@@ -41,6 +42,7 @@ class Audit:
         channels: ``gray`` when red, green and blue are equal in all images.
         given: Labeled training images of each class before anything was taken out, also classes without any.
         pool_twins: Images that left the unlabeled data because the same picture is in the data already.
+        unreadable: Labeled training images of each class that could not be read.
     """
 
     table: ImageTable
@@ -55,6 +57,7 @@ class Audit:
     channels: Literal["gray", "color"]
     given: dict[str, int] = field(default_factory=dict)
     pool_twins: int = 0
+    unreadable: dict[str, list[Skipped]] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
         """Return how many images there are of each kind, and how many were taken out and why."""
@@ -124,26 +127,32 @@ def audit(source: Source, *, workers: int | None = None, progress: Progress = si
         if row.label is None and row.split in ("val", "test")
     ]
     results = scan(source, readable, workers or default_workers(), progress)
-    skipped += [result for result in results if isinstance(result, Skipped)]
+    unreadable: dict[str, list[Skipped]] = {}
+    for row, result in zip(readable, results, strict=True):
+        if isinstance(result, Skipped):
+            skipped.append(result)
+            if row.split == "train" and row.label is not None:
+                unreadable.setdefault(row.label, []).append(result)
     images = [
         Image(row, result) for row, result in zip(readable, results, strict=True) if isinstance(result, Seen)
     ]
     scale, decisions = _pixel_scale(images)
-    result = clean(images, find_twins([image.seen for image in images]))
-    kept = sorted(result.kept, key=lambda image: image.row.id)
+    cleaned = clean(images, find_twins([image.seen for image in images]))
+    kept = sorted(cleaned.kept, key=lambda image: image.row.id)
     return Audit(
         table=_table(kept),
         source=source,
         scale=scale,
-        skipped=sorted(skipped + result.duplicates, key=lambda item: item.id),
-        twins=result.twins,
-        leaks=result.leaks,
-        conflicts=result.conflicts,
+        skipped=sorted(skipped + cleaned.duplicates, key=lambda item: item.id),
+        twins=cleaned.twins,
+        leaks=cleaned.leaks,
+        conflicts=cleaned.conflicts,
         decisions=decisions,
         short_side_median=float(np.median([min(i.seen.width, i.seen.height) for i in kept])) if kept else 0.0,
         channels="gray" if kept and all(image.seen.is_gray for image in kept) else "color",
         given=dict(sorted(given.items())),
-        pool_twins=result.pool_twins,
+        pool_twins=cleaned.pool_twins,
+        unreadable=unreadable,
     )
 
 

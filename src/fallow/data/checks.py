@@ -69,13 +69,13 @@ def _check_images(audit: Audit, where: str) -> None:
 def _why_gone(audit: Audit, label: str, given: int) -> str:
     if given == 0:
         return "its folder is empty"
-    damaged = sum(item.split == "train" for item in audit.skipped)
+    lost = audit.unreadable.get(label, [])
     causes = [
-        f"{damaged} training files could not be read" if damaged else "",
-        f"{len(audit.leaks)} images are also in val or test" if audit.leaks else "",
+        f"{len(lost)} could not be read, the first is '{lost[0].id}': {lost[0].reason}" if lost else "",
+        f"in the whole data set {len(audit.leaks)} are also in val or test" if audit.leaks else "",
         "its images also carry another label" if any(label in c.labels for c in audit.conflicts) else "",
     ]
-    return f"{given} given; in the whole data set " + ", ".join(cause for cause in causes if cause)
+    return f"{given} given; " + "; ".join(cause for cause in causes if cause)
 
 
 def limit_validation(table: ImageTable, seed: int) -> tuple[ImageTable, Decision | None]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from fallow.data.ahead import in_order
 from fallow.data.images import ImageError, Native, PixelScale, decode_native, to_rgb
 from fallow.data.sources.base import Row, Skipped, Source
 from fallow.types import Progress
@@ -63,38 +61,17 @@ class Seen:
 
 
 def scan(source: Source, rows: Sequence[Row], workers: int, progress: Progress) -> list[Seen | Skipped]:
-    """Open, hash and decode every row's image once, in threads (decoders release the interpreter lock).
-
-    At most four images a thread are in memory at any time.
+    """Open, hash and decode every row's image once, in threads.
 
     Returns:
         For each row, what was seen or why nothing was.
     """
     results: list[Seen | Skipped] = []
-    for result in _in_order(source, rows, workers):
+    for result in in_order(lambda row: _look(source, row), rows, workers):
         results.append(result)
         if len(results) % 16 == 0 or len(results) == len(rows):
             progress("reading images", len(results), len(rows))
     return results
-
-
-def default_workers() -> int:
-    """Return the number of threads for reading: the processors this process may use, at most 8."""
-    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-
-
-def _in_order(source: Source, rows: Sequence[Row], workers: int) -> Iterator[Seen | Skipped]:
-    waiting: deque[Future[Seen | Skipped]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="fallow-read")
-    try:
-        for row in rows:
-            if len(waiting) >= 4 * workers:
-                yield waiting.popleft().result()
-            waiting.append(pool.submit(_look, source, row))
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _look(source: Source, row: Row) -> Seen | Skipped:
@@ -114,6 +91,11 @@ def _look(source: Source, row: Row) -> Seen | Skipped:
     if min(height, width) >= SMALLEST_PRINT:
         seen.print = _print(native)
     return seen
+
+
+def byte_hash(blob: bytes) -> str:
+    """Return the hash of a file's content, as in the column ``byte_hash`` of the image table."""
+    return _hash(blob)
 
 
 def _hash(content: bytes | Native, salt: str = "") -> str:

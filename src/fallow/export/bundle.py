@@ -127,6 +127,7 @@ def _write_tensors(path: Path, state: Mapping[str, NDArray[Any]], backbones: Map
         for key, tensor in backbone.module.state_dict().items():
             tensors[f"backbones.{name}.{key}"] = tensor.detach().cpu().clone().contiguous()
     save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # safetensors makes files private; these are as shareable as the others
 
 
 def _describe(backbone: Backbone) -> JsonObject:
@@ -271,6 +272,11 @@ def load_bundle(directory: Path) -> Deployed:
         found = meta.get("format") if isinstance(meta, dict) else None
         raise RunError(
             f"'{directory / META}' has format {found}, not {FORMAT}: use the version of fallow that wrote it"
+        )
+    lacking = [key for key in ("files", "classes", "task", "classifier", "backbones") if key not in meta]
+    if lacking:
+        raise RunError(
+            f"'{directory / META}' is incomplete (it lacks {', '.join(lacking)}): copy the whole model folder again"
         )
     for name, digest in meta["files"].items():
         path = directory / name

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -188,8 +190,15 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
 
             content: Any = load_file(path)
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the readers raise half a dozen types, from KeyError to UnpicklingError
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what does not load is said below, in one sentence
+                content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # its text is advice to load unsafely
+        raise WeightsError(
+            f"the weights file '{path}' cannot be read: it is damaged, or holds code or objects beside tensors, which "
+            "are never loaded; save the model's state_dict, best as .safetensors"
+        ) from error
+    except Exception as error:  # the readers raise half a dozen types, from KeyError to RuntimeError
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise WeightsError(
             f"the weights file '{path}' cannot be read ({reason}): "

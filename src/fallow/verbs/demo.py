@@ -66,16 +66,27 @@ def demo(
     The images are written to `<out>-data`, so that you can look at them and at how a data set is laid out.
 
     Raises:
-        RunError: ``out`` is not empty.
+        ConfigError: ``seed`` or ``budget`` cannot be used.
+        RunError: ``out`` is not empty, or cannot be written.
     """
+    from fallow.config import TrainConfig, build
     from fallow.errors import RunError
     from fallow.verbs.train import train
 
+    build(TrainConfig, {"seed": seed, "budget": budget, "out": out}, "the options")
     data = out.parent / f"{out.name}-data" / f"seed-{seed}"
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if not _is_demo(out):
             raise RunError(f"the output folder '{out}' is not empty: remove it or choose another with --out")
         shutil.rmtree(out)  # the demo's own earlier run
     if not data.exists():
-        write_digits(data, seed=seed)
+        part = data.with_name(f".{data.name}.part")  # stopped half way, it must not pass for the whole
+        try:
+            shutil.rmtree(part, ignore_errors=True)
+            write_digits(part, seed=seed)
+            part.rename(data)
+        except OSError as error:
+            raise RunError(
+                f"the digits cannot be written to '{data}' ({error.strerror or error}): choose another place with --out"
+            ) from error
     return train(str(data), out=out, budget=budget, seed=seed, offline=True, from_process_start=True)

@@ -37,7 +37,7 @@ def doctor() -> Said:
         except PackageNotFoundError:
             packages[name] = None
     cache = cache_dir()
-    place = next(p for p in [cache, *cache.parents] if p.exists())
+    place = next(p for p in [cache, *cache.absolute().parents] if p.exists())
     free = shutil.disk_usage(place).free / 2**30
     backbones = candidate_backbones(offline=True)
     advice = []
@@ -54,7 +54,9 @@ def doctor() -> Said:
         advice.append(
             f"Only {free:.1f} GB are free at {place}: embeddings are cached there; set FALLOW_CACHE to move them"
         )
-    if not os.access(place, os.W_OK):
+    if not place.is_dir():
+        advice.append(f"{place} is a file, so nothing can be cached there: set FALLOW_CACHE to a folder")
+    elif not os.access(place, os.W_OK):
         advice.append(f"{place} cannot be written: set FALLOW_CACHE to a folder that can")
     import torch
 

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+import numpy.typing as npt
 from cyclopts import Parameter
 
-from fallow.errors import DataError
+from fallow.errors import DataError, RunError, nearest
 from fallow.record import Interval
 from fallow.types import JsonObject
+from fallow.verbs.batches import look
+from fallow.verbs.predict import model_at
+from fallow.verbs.watch import Watch
+
+if TYPE_CHECKING:
+    from fallow.data import Source
+    from fallow.export import Deployed
+
+Scored = Literal["auto", "train", "val", "test"]
 
 
 @dataclass(frozen=True)
@@ -22,19 +33,21 @@ class Evaluation:
         accuracy: Share of images named rightly, with its 95 % interval.
         balanced_accuracy: Mean recall over the classes that occur.
         per_class: Precision, recall and count of each class.
-        skipped: Images that could not be read.
+        skipped: Labeled images that could not be read, and why.
+        known: Images that the model was trained on; None where the run that tells is not at hand.
     """
 
     accuracy: Interval
     balanced_accuracy: float
     per_class: dict[str, dict[str, float]]
-    skipped: int
+    skipped: dict[str, str] = field(default_factory=dict)
+    known: int | None = None
 
     def screen(self) -> str:
         """Return the figures for a terminal."""
         a = self.accuracy
         lines = [
-            f"accuracy {100 * a.value:.1f} % (95 % interval {100 * a.low:.1f} to {100 * a.high:.1f}) on {a.n} images",
+            f"accuracy {100 * a.value:.1f} % (95 % interval {100 * a.low:.1f} to {100 * a.high:.1f}) on {a.n:,} images",
             f"balanced accuracy {100 * self.balanced_accuracy:.1f} %",
             "",
             f"{'class':<24}{'images':>8}{'precision':>11}{'recall':>9}",
@@ -44,7 +57,16 @@ class Evaluation:
                 f"{name[:23]:<24}{int(row['images']):>8}{100 * row['precision']:>9.1f} %{100 * row['recall']:>7.1f} %"
             )
         if self.skipped:
-            lines += ["", f"{self.skipped} images could not be read and were left out"]
+            name, why = next(iter(self.skipped.items()))
+            lines += [
+                "",
+                f"{len(self.skipped):,} could not be read and do not count; the first is {name}: {why}",
+            ]
+        if self.known:
+            lines += [
+                "",
+                f"{self.known:,} of these images were used in training: the figures flatter the model",
+            ]
         return "\n".join(lines) + "\n"
 
     def to_json(self) -> JsonObject:
@@ -54,7 +76,8 @@ class Evaluation:
             "accuracy": {"value": a.value, "low": a.low, "high": a.high, "n": a.n},
             "balanced_accuracy": self.balanced_accuracy,
             "per_class": {k: dict(v) for k, v in self.per_class.items()},
-            "skipped": self.skipped,
+            "skipped": [{"id": name, "reason": why} for name, why in self.skipped.items()],
+            "trained_on": self.known,
         }
 
 
@@ -64,57 +87,125 @@ def evaluate(
     /,
     *,
     split: Annotated[
-        str, Parameter(help="Which split to score. auto: test, or everything labeled where there is none.")
+        Scored, Parameter(help="Which split to score. auto: test, or everything labeled where there is none.")
     ] = "auto",
 ) -> Evaluation:
     """Measure a model on labeled images: accuracy with its interval, and precision and recall of each class.
 
+    Each image is looked at on its own, through the exported model. Images that the model was trained on are counted
+    and said.
+
     Raises:
         DataError: There are no labeled images, or a class that the model does not know.
+        RunError: There is no model.
     """
-    import torch
-
-    from fallow.data import ImageReader, audit, open_source
-    from fallow.study import accuracy_interval
-    from fallow.tasks import classification_task
-    from fallow.verbs.predict import model_at, pixel_scale
+    from fallow.data import byte_hash, decode, open_source
 
     deployed = model_at(model)
-    found = audit(open_source(data))
-    table = found.table
-    if split not in ("auto", "train", "val", "test"):
-        raise DataError(f"'{split}' is not a split: give train, val, test or auto")
-    labels = table.labels("test" if split == "auto" else split)  # type: ignore[arg-type]
-    if split == "auto" and not labels:
-        labels = table.labels()
-    if not labels:
+    source = open_source(data)
+    labels = _labels(source, split, data)
+    _check_classes(labels.values(), deployed, data)
+    known = _trained_on(Path(model))
+    met: list[str] = []
+
+    def read(id_: str) -> npt.NDArray[np.uint8]:
+        blob = source.open(id_)
+        if known and byte_hash(blob) in known:
+            met.append(id_)
+        return decode(blob, id_, deployed.pixel_scale)
+
+    rows, truth, skipped = [], [], {}
+    index = {name: i for i, name in enumerate(deployed.classes)}
+    with Watch("evaluating", len(labels)) as watch:
+        for looked in look(deployed, labels, read):
+            if looked.probs is None:
+                skipped[looked.key] = looked.error
+            else:
+                rows.append(looked.probs)
+                truth.append(index[labels[looked.key]])
+            watch(len(rows) + len(skipped))
+    if not rows:
+        name, why = next(iter(skipped.items()))
+        raise DataError(
+            f"none of the {len(skipped)} labeled images in '{data}' can be read; the first is '{name}': {why}"
+        )
+    return _scores(deployed, np.stack(rows), np.array(truth), skipped, None if known is None else len(met))
+
+
+def _labels(source: Source, split: Scored, data: str) -> dict[str, str]:
+    """Return uri -> label of the images to score."""
+    found: dict[str, dict[str, str]] = {"train": {}, "val": {}, "test": {}}
+    if split not in ("auto", *found):
+        raise DataError(f"'{split}' is not a split: give train, val, test or auto.{nearest(split, found)}")
+    for batch in source.rows():
+        for row in batch.to_pylist():
+            if row["labels"] and row["split"] in found:
+                found[row["split"]][row["uri"]] = row["labels"][0]
+    everything = {uri: label for part in found.values() for uri, label in part.items()}
+    if not everything:
         raise DataError(
             f"'{data}' has no labeled images to measure on: give class folders, or a CSV of path,label"
         )
-    index = {name: i for i, name in enumerate(deployed.classes)}
-    unknown = sorted(set(labels.values()) - set(index))
+    if split == "auto":
+        return found["test"] or everything
+    if not found[split]:
+        there = ", ".join(name for name, part in found.items() if part)
+        raise DataError(f"'{data}' has no labeled images in {split}: give --split {there}")
+    return found[split]
+
+
+def _check_classes(labels: Iterable[str], model: Deployed, data: str) -> None:
+    unknown = sorted(set(labels) - set(model.classes))
     if unknown:
+        shown = ", ".join(model.classes[:12]) + (" ..." if len(model.classes) > 12 else "")
         raise DataError(
-            f"the model does not know the class '{unknown[0]}' of '{data}'; it knows {', '.join(deployed.classes)}"
+            f"the model does not know the class '{unknown[0]}' of '{data}': take its images out, or rename it to one "
+            f"of {shown}.{nearest(unknown[0], model.classes)}"
         )
-    reader = ImageReader(found.source, table, pixel_scale(deployed))
-    ids = sorted(labels)
-    rows = [deployed.predict_probs([reader.read(i)])[0] for i in ids]
-    probs, truth = np.stack(rows), np.array([index[labels[i]] for i in ids])
-    metrics = classification_task(tuple(deployed.classes)).metrics()
-    values = metrics(torch.from_numpy(probs), torch.from_numpy(truth))
-    occurring = np.unique(truth)
+
+
+def _trained_on(model: Path) -> set[str] | None:
+    """Return the hashes of the files that the model was trained on, where its run is at hand."""
+    from fallow.data import ImageTable
+
+    for run in (model, model.absolute().parent):
+        if (run / "splits.parquet").is_file() and (run / "model" / "model.json").is_file():
+            try:
+                images = ImageTable.read(run / "splits.parquet").images
+            except RunError:  # an old or damaged list is no reason not to measure
+                return None
+            pairs = zip(images["byte_hash"].to_pylist(), images["split"].to_pylist(), strict=True)
+            return {hashed for hashed, split in pairs if split != "test"}
+    return None
+
+
+def _scores(
+    model: Deployed,
+    probs: npt.NDArray[np.float32],
+    truth: npt.NDArray[np.int64],
+    skipped: dict[str, str],
+    known: int | None,
+) -> Evaluation:
+    import torch
+
+    from fallow.study import accuracy_interval
+    from fallow.tasks import classification_task
+
+    values = classification_task(tuple(model.classes)).metrics()(
+        torch.from_numpy(probs), torch.from_numpy(truth)
+    )
     per_class = {
-        deployed.classes[c]: {
+        model.classes[c]: {
             "images": int((truth == c).sum()),
             "precision": float(values["precision"][c]),
             "recall": float(values["recall"][c]),
         }
-        for c in occurring
+        for c in np.unique(truth)
     }
     return Evaluation(
         accuracy_interval((probs.argmax(1) == truth).astype(float)),
-        float(np.mean([r["recall"] for r in per_class.values()])),
+        float(np.mean([row["recall"] for row in per_class.values()])),
         per_class,
-        len(found.skipped),
+        skipped,
+        known,
     )

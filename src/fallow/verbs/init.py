@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -28,22 +29,26 @@ def _lines(model: type[Section], indent: str = "") -> list[str]:
             ]
             continue
         default = field.get_default(call_default_factory=True)
-        shown = {None: "null", True: "true", False: "false"}.get(default, default)
+        shown = {"None": "null", "True": "true", "False": "false"}.get(str(default), default)
         lines += [f"{indent}# {field.description}", f"{indent}{name}: {shown}"]
     return lines
 
 
 def init(
-    path: Annotated[Path, Parameter(help="File to write.")] = Path("fallow.yaml"),
+    path: Annotated[Path, Parameter(help="File to write; must not exist.")] = Path("fallow.yaml"),
+    /,
 ) -> Said:
     """Write a config file with every option, its default and what it means.
 
     Change what you want to pin and give it to `fallow train DATA --config fallow.yaml`.
 
     Raises:
-        RunError: The file is there already.
+        RunError: The file is there already, or cannot be written.
     """
-    if path.exists():
+    if os.path.lexists(path):
         raise RunError(f"'{path}' is there already: remove it or name another file")
-    write_bytes(path, ("\n".join(_lines(TrainConfig)).lstrip("\n") + "\n").encode())
+    try:
+        write_bytes(path, ("\n".join(_lines(TrainConfig)).lstrip("\n") + "\n").encode())
+    except OSError as error:
+        raise RunError(f"'{path}' cannot be written ({error.strerror or error}): name another file") from error
     return Said(f"wrote {path}; give it to  fallow train DATA --config {path}", {"path": str(path)})

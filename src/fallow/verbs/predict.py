@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import csv
-import glob
+import errno
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, overload
 
 import numpy as np
 from cyclopts import Parameter
 
 from fallow.errors import DataError, RunError
 from fallow.types import JsonObject
+from fallow.verbs.batches import look
+from fallow.verbs.find import find_images
 
 if TYPE_CHECKING:
-    from fallow.data import PixelScale
     from fallow.export import Deployed
 
-_CHUNK = 64
-_SUFFIXES = frozenset([".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"])
-"""Files of a folder that are meant; a file named by itself is tried whatever it is called."""
+Format = Literal["csv", "jsonl"]
 
 
 @dataclass(frozen=True)
@@ -44,142 +44,141 @@ class Prediction:
     probabilities: dict[str, float] = field(default_factory=dict)
     error: str = ""
 
+    def to_json(self) -> JsonObject:
+        """Return the prediction as a JSON object."""
+        if self.error:
+            return {"path": self.path, "error": self.error}
+        return {
+            "path": self.path,
+            "label": self.label,
+            "probability": self.probability,
+            "probabilities": dict(self.probabilities),
+        }
 
-class Predictions(list[Prediction]):
-    """Predictions that print themselves as CSV or JSON lines."""
 
-    format: Literal["csv", "jsonl"] = "csv"
+@dataclass
+class Written:
+    """How many predictions went where.
+
+    Attributes:
+        out: The file.
+        images: How many images were found.
+        unreadable: How many of them could not be read.
+        first_error: The first of those, and why.
+    """
+
     out: Path | None = None
+    images: int = 0
+    unreadable: int = 0
+    first_error: str = ""
 
-    def text(self) -> str:
-        """Return all predictions in the format asked for."""
-        if self.format == "jsonl":
-            return "".join(json.dumps(_row(p), ensure_ascii=False) + "\n" for p in self)
-        target = io.StringIO()
-        writer = csv.writer(target, lineterminator="\n")
-        writer.writerow(["path", "label", "probability", "error"])
-        for p in self:
-            writer.writerow([p.path, p.label, f"{p.probability:.4f}" if p.label else "", p.error])
-        return target.getvalue()
+    def count(self, predictions: Iterable[Prediction]) -> Iterator[Prediction]:
+        """Pass predictions on and count them."""
+        for prediction in predictions:
+            self.images += 1
+            if prediction.error:
+                self.unreadable += 1
+                self.first_error = self.first_error or f"'{prediction.path}': {prediction.error}"
+            yield prediction
 
     def screen(self) -> str:
-        """Return what to print: the predictions, or where they were written."""
-        if self.out is None:
-            return self.text()
-        bad = sum(1 for p in self if p.error)
-        return f"wrote {len(self)} predictions to {self.out}" + (
-            f"; {bad} images could not be read\n" if bad else "\n"
-        )
+        """Return one line for a terminal."""
+        return f"wrote {self.images:,} predictions to {self.out}\n"
 
     def to_json(self) -> JsonObject:
-        """Return all predictions as one JSON object."""
-        return {"predictions": [_row(p) for p in self]}
+        """Return the figures as a JSON object."""
+        return {"out": str(self.out), "images": self.images, "unreadable": self.unreadable}
 
 
-def _row(p: Prediction) -> JsonObject:
-    if p.error:
-        return {"path": p.path, "error": p.error}
-    return {
-        "path": p.path,
-        "label": p.label,
-        "probability": p.probability,
-        "probabilities": dict(p.probabilities),
-    }
+def as_csv(predictions: Iterable[Prediction]) -> Iterator[str]:
+    """Yield a CSV file in pieces: ``path,label,probability,error``."""
+    target = io.StringIO()
+    writer = csv.writer(target, lineterminator="\n")
+    rows: Iterable[list[str]] = (
+        [p.path, p.label, "" if p.error else f"{p.probability:.4f}", p.error] for p in predictions
+    )
+    writer.writerow(["path", "label", "probability", "error"])
+    for row in rows:
+        yield target.getvalue()
+        target.seek(0)
+        target.truncate()
+        writer.writerow(row)
+    yield target.getvalue()
 
 
-def find_images(patterns: Iterable[str | Path]) -> list[Path]:
-    """Expand files, folders and globs into files, sorted within each.
+def as_json_lines(predictions: Iterable[Prediction]) -> Iterator[str]:
+    """Yield one JSON object a line, with the probabilities of all classes."""
+    for prediction in predictions:
+        yield json.dumps(prediction.to_json(), ensure_ascii=False) + "\n"
+
+
+def as_json(predictions: Iterable[Prediction]) -> Iterator[str]:
+    """Yield one JSON object with all predictions, in pieces."""
+    before = '{"predictions": [\n'
+    for prediction in predictions:
+        yield before + json.dumps(prediction.to_json(), ensure_ascii=False)
+        before = ",\n"
+    yield ("\n" if before == ",\n" else before) + "]}\n"
+
+
+WRITERS: dict[str, Callable[[Iterable[Prediction]], Iterator[str]]] = {
+    "csv": as_csv,
+    "jsonl": as_json_lines,
+    "json": as_json,
+}
+
+
+def predict_images(model: Deployed, images: str | Path | Iterable[Any]) -> Iterator[Prediction]:
+    """Predict files, folders, globs or uint8 arrays, in order, few of them in memory at a time.
 
     Raises:
-        DataError: A pattern matches nothing.
+        DataError: A path matches nothing, or an array is no image.
     """
-    found: list[Path] = []
-    for pattern in patterns:
-        path = Path(pattern)
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in _SUFFIXES)
-            if not inside:
-                raise DataError(f"the folder '{pattern}' holds no images")
-            found += inside
-        elif path.is_file():
-            found.append(path)
-        else:
-            matched = sorted(Path(p) for p in glob.glob(str(pattern), recursive=True) if Path(p).is_file())
-            if not matched:
-                raise DataError(
-                    f"'{pattern}' is no file or folder and matches nothing: give images, folders or a glob"
-                )
-            found += matched
-    return found
+    from fallow.data import decode, printable, read_image_file
+
+    items: Iterable[Any] = images if not isinstance(images, str | Path) else [images]
+    if isinstance(images, np.ndarray) and images.ndim == 3:
+        items = [images]
+    scale = model.pixel_scale
+
+    def read(key: tuple[str, Any]) -> np.ndarray[Any, Any]:
+        name, item = key
+        return decode(read_image_file(item, name), name, scale) if isinstance(item, Path) else item
+
+    for looked in look(model, _named(items, printable), read):
+        name = looked.key[0]
+        if looked.probs is None:
+            yield Prediction(name, error=looked.error)
+            continue
+        best = int(np.argmax(looked.probs))
+        every = {c: round(float(p), 6) for c, p in zip(model.classes, looked.probs, strict=True)}
+        yield Prediction(name, model.classes[best], every[model.classes[best]], every)
 
 
-def predict_images(model: Deployed, images: str | Path | Iterable[Any]) -> list[Prediction]:
-    """Predict files, folders, globs or uint8 arrays with a loaded model; unreadable images carry an error."""
-    items: list[Any] = [images] if isinstance(images, str | Path | np.ndarray) else list(images)
-    if isinstance(images, np.ndarray) and images.ndim == 4:
-        items = list(images)
-    arrays = [i for i in items if not isinstance(i, str | Path)]
-    if arrays and len(arrays) < len(items):
-        raise DataError("predict takes files or arrays, not both in one call")
-    named = (
-        [(f"image {n}", _array(a, n)) for n, a in enumerate(arrays)]
-        if arrays
-        else ((str(p), p) for p in find_images(items))
-    )
-    return list(_predict(model, named))
+def _named(items: Iterable[Any], printable: Callable[[str], str]) -> Iterator[tuple[str, Any]]:
+    items = iter(items)
+    for position, item in enumerate(items):
+        if not isinstance(item, str | Path):
+            yield f"image {position}", _array(item, position)
+            continue
+        # From here on the paths: all are expanded first, so that a misspelled one is told at once.
+        paths = [item]
+        for later in items:
+            if not isinstance(later, str | Path):
+                raise DataError("give paths or arrays to predict, not both in one call")
+            paths.append(later)
+        yield from ((printable(str(path)), path) for path in find_images(paths))
 
 
 def _array(value: Any, position: int) -> np.ndarray[Any, Any]:
     array = np.asarray(value)
     if array.ndim == 2:
         array = np.repeat(array[..., None], 3, 2)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise DataError(
             f"image {position} should be a uint8 array (height, width, 3), not {array.dtype} {tuple(array.shape)}"
         )
     return array
-
-
-def _predict(model: Deployed, named: Iterable[tuple[str, Any]]) -> Iterator[Prediction]:
-    from fallow.data import ImageError, decode
-
-    scale = pixel_scale(model)
-    chunk: list[tuple[str, Any, str]] = []
-
-    def flush() -> Iterator[Prediction]:
-        good = [a for _, a, error in chunk if not error]
-        rows = iter(model.predict_probs(good)) if good else iter(())
-        for name, _, error in chunk:
-            if error:
-                yield Prediction(name, error=error)
-                continue
-            probs = next(rows)
-            best = int(np.argmax(probs))
-            every = {c: round(float(p), 6) for c, p in zip(model.classes, probs, strict=True)}
-            yield Prediction(name, model.classes[best], round(float(probs[best]), 6), every)
-        chunk.clear()
-
-    for name, item in named:
-        error = ""
-        if isinstance(item, Path):
-            try:
-                item = decode(item.read_bytes(), name, scale)
-            except ImageError as failure:
-                item, error = None, failure.reason
-            except OSError as failure:
-                item, error = None, str(failure.strerror or failure)
-        chunk.append((name, item, error))
-        if len(chunk) == _CHUNK:
-            yield from flush()
-    yield from flush()
-
-
-def pixel_scale(model: Deployed) -> PixelScale | None:
-    """Return how images with more than 8 bits become 8 bits, as in training; None where there were none."""
-    from fallow.data import PixelScale
-
-    values = model.meta.get("pixel_scale")
-    return None if values is None else PixelScale(*values)
 
 
 def model_at(model: str | Path) -> Deployed:
@@ -194,36 +193,90 @@ def model_at(model: str | Path) -> Deployed:
     for folder in (path / "model", path):
         if (folder / "model.json").is_file():
             return load_bundle(folder)
+    if (path / "request.json").is_file():
+        raise RunError(
+            f"the run '{model}' was stopped before it had a model: go on with  fallow train DATA --out {model} --resume"
+        )
     raise RunError(
         f"'{model}' holds no model of fallow: give a run directory such as runs/demo, or its model/ folder"
     )
 
 
+@overload
+def predict(model: Path, /, *images: str, out: None = None, format: Format = "csv") -> list[Prediction]: ...
+@overload
+def predict(model: Path, /, *images: str, out: Path, format: Format = "csv") -> Written: ...
 def predict(
     model: Annotated[Path, Parameter(help="Run directory, or its model/ folder.")],
     /,
     *images: Annotated[str, Parameter(help="Files, folders or globs.")],
     out: Annotated[Path | None, Parameter(help="Write to this file instead of the screen.")] = None,
     format: Annotated[
-        Literal["csv", "jsonl"], Parameter(help="csv, or JSON lines with all probabilities.")
+        Format,
+        Parameter(help="csv: path, label, probability, error. jsonl: a line each with all probabilities."),
     ] = "csv",
-) -> Predictions:
+) -> list[Prediction] | Written:
     """Name the class of every image, with a calibrated probability.
 
-    Images that cannot be read are listed with the reason; the others are predicted.
+    Images that cannot be read are listed with the reason; the others are predicted. A folder may be of any size: with
+    --out, or when piped, predictions are written as they come.
 
     Raises:
         DataError: Nothing to predict was found.
-        RunError: The folder holds no model.
+        RunError: The folder holds no model, or ``out`` cannot be written.
     """
-    from fallow.record.rundir import write_bytes
+    if out is None:
+        return list(_asked(model, images))
+    with writing(out) as file:
+        return stream(model, images, file, format, out)
 
+
+def _asked(model: Path, images: tuple[str, ...]) -> Iterator[Prediction]:
     if not images:
         raise DataError(
             "give the images to predict: files, folders or globs, as in  fallow predict runs/demo photos/new"
         )
-    result = Predictions(predict_images(model_at(model), images))
-    result.format, result.out = format, out
-    if out is not None:
-        write_bytes(out, result.text().encode())
-    return result
+    return predict_images(model_at(model), images)
+
+
+def stream(
+    model: Path, images: tuple[str, ...], file: IO[str], format: str, out: Path | None = None
+) -> Written:
+    """Write predictions to an open file as they come, with a bar for whoever waits.
+
+    Args:
+        model: Run directory, or its model folder.
+        images: Files, folders or globs.
+        file: Where to write. On a terminal the lines themselves show the progress.
+        format: ``csv``, ``jsonl`` or ``json``.
+        out: What to call the file in the summary.
+    """
+    from fallow.verbs.watch import Watch
+
+    written = Written(out)
+    with Watch("predicting", enabled=not file.isatty()) as watch:
+        for piece in WRITERS[format](written.count(_asked(model, images))):
+            file.write(piece)
+            watch(written.images)
+    return written
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[IO[str]]:
+    """Open ``out`` for text that takes its place when all is written; a pipe or a device is written to as it is.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    from fallow.record.rundir import atomic_path
+
+    try:
+        if out.exists() and not out.is_file():
+            with out.open("w", encoding="utf-8") as file:
+                yield file
+            return
+        with atomic_path(out) as temporary, temporary.open("w", encoding="utf-8") as file:
+            yield file
+    except OSError as error:
+        why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        raise RunError(f"'{out}' cannot be written ({why}): choose another file with --out") from error

@@ -68,7 +68,7 @@ class Result:
         """
         from fallow.verbs.predict import predict_images
 
-        return predict_images(self.model, images)
+        return list(predict_images(self.model, images))
 
     def to_json(self) -> JsonObject:
         """Return the content of ``result.json`` and where the run is."""

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import Any
 
 from fallow.data.sources.arrays import ArraySource, is_array
-from fallow.data.sources.base import SOURCE_SCHEMA, Match, Row, Skipped, Source, batches
+from fallow.data.sources.base import (
+    SOURCE_SCHEMA,
+    Match,
+    Row,
+    Skipped,
+    Source,
+    batches,
+    printable,
+    read_image_file,
+)
 from fallow.data.sources.dataset import DatasetSource
 from fallow.data.sources.folder import FolderSource
 from fallow.data.sources.table_file import TableFileSource
@@ -29,6 +39,8 @@ __all__ = [
     "TableFileSource",
     "batches",
     "open_source",
+    "printable",
+    "read_image_file",
 ]
 
 
@@ -52,6 +64,8 @@ def open_source(data: Any, *, unlabeled: Any = None, val: Any = None, test: Any 
                 f"{extra[0]}= goes with arrays and torch data sets; beside a path put those images into the "
                 f"folder {extra[0]}/ or name the split in a CSV file"
             )
+        if data == "":
+            raise DataError("the path of the data is empty: give a folder of images or a CSV file")
         return data if isinstance(data, Source) else _from_path(Path(data).expanduser())
     if is_array(data) or (isinstance(data, (tuple, list)) and len(data) == 2 and is_array(data[0])):
         train = (data, None) if is_array(data) else (data[0], data[1])
@@ -67,13 +81,17 @@ def open_source(data: Any, *, unlabeled: Any = None, val: Any = None, test: Any 
 
 def _from_path(path: Path) -> Source:
     try:
-        path.stat()
+        mode = path.stat().st_mode
     except FileNotFoundError:
         raise DataError(
             f"there is no folder or file '{path}': give a folder of images or a CSV file"
         ) from None
     except OSError as error:
-        raise DataError(f"'{path}' cannot be read ({error.strerror}): check its permissions") from error
+        raise DataError(
+            f"'{path}' cannot be read ({error.strerror or error}): check the path and its permissions"
+        ) from error
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):  # a pipe would be waited for, for ever
+        raise DataError(f"'{path}' is neither a folder nor a file: give a folder of images or a CSV file")
     found = [
         (match.confidence, kind) for kind in (TableFileSource, FolderSource) if (match := kind.detect(path))
     ]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,26 +20,9 @@ from fallow.data.sources.base import (
     real_path,
     split_of,
 )
+from fallow.data.sources.walk import Level, files_below, join, level_of
 from fallow.errors import DataError
 from fallow.types import Split
-
-_IGNORED = {
-    "__macosx",
-    "thumbs.db",
-    "desktop.ini",
-    "@eadir",
-    "lost+found",
-    "$recycle.bin",
-    "system volume information",
-}
-
-
-@dataclass
-class _Level:
-    """The visible content of one folder."""
-
-    folders: list[str] = field(default_factory=list)
-    files: list[str] = field(default_factory=list)
 
 
 class FolderSource(Source):
@@ -98,10 +79,10 @@ class FolderSource(Source):
             level = self._list(top)
             if len(level.folders) != 1 or split_of(level.folders[0]) or level.files:
                 return top
-            inner = self._list(_join(top, level.folders[0]))
+            inner = self._list(join(top, level.folders[0]))
             if not inner.folders:
                 return top
-            top = _join(top, level.folders[0])
+            top = join(top, level.folders[0])
             if top.count("/") > 8:
                 return top
 
@@ -111,7 +92,7 @@ class FolderSource(Source):
         splits = [(name, split) for name in folders if (split := split_of(name)) is not None]
         rest = [name for name in folders if split_of(name) is None]
         train = [name for name, split in splits if split == "train"]
-        if train and rest and not any(self._list(_join(self._top, name)).folders for name in train):
+        if train and rest and not any(self._list(join(self._top, name)).folders for name in train):
             # Beside other class folders, a `train` with nothing but images in it holds photos of trains.
             return [s for s in splits if s[0] not in train], sorted(rest + train), []
         return (splits, [], rest) if train else (splits, rest, [])
@@ -119,52 +100,33 @@ class FolderSource(Source):
     def _rows(self) -> Iterator[Row]:
         for name in self._beside:
             why = "a folder beside train/ that is no split (val/, test/, unlabeled/) is not read"
-            self.set_aside.append(Skipped(printable(_join(self._top, name)) + "/", "not_a_split", why))
+            self.set_aside.append(Skipped(printable(join(self._top, name)) + "/", "not_a_split", why))
         for file in self._list(self._top).files:
-            yield Row(printable(_join(self._top, file)), "unlabeled")
+            yield Row(printable(join(self._top, file)), "unlabeled")
         for name in self._classes:
             yield from self._class(name, "train")
         for name, split in self._splits:
             if split == "unlabeled":
-                yield from (Row(id_, "unlabeled") for id_ in self._walk(_join(self._top, name)))
+                yield from (Row(id_, "unlabeled") for id_ in self._walk(join(self._top, name)))
                 continue
-            here = self._list(_join(self._top, name))
+            here = self._list(join(self._top, name))
             for file in here.files:
-                yield Row(printable(_join(self._top, name, file)), "unlabeled" if split == "train" else split)
+                yield Row(printable(join(self._top, name, file)), "unlabeled" if split == "train" else split)
             for folder in here.folders:
-                yield from self._class(_join(name, folder), split)
+                yield from self._class(join(name, folder), split)
 
     def _class(self, folder: str, split: Split) -> Iterator[Row]:
         label = class_name(folder.rsplit("/", 1)[-1])
         if split == "train":
             self.declared.add(label)
-        yield from (Row(id_, split, label) for id_ in self._walk(_join(self._top, folder)))
+        yield from (Row(id_, split, label) for id_ in self._walk(join(self._top, folder)))
 
     def _walk(self, folder: str) -> Iterator[str]:
-        """Yield all visible files below ``folder``; a folder reached twice through links is read once."""
-        seen: set[tuple[int, int]] = set()
-        waiting = [folder]
-        while waiting:
-            here = waiting.pop()
-            try:
-                info = (self.root / here).stat()
-            except OSError:
-                continue
-            if (info.st_dev, info.st_ino) in seen:
-                continue
-            seen.add((info.st_dev, info.st_ino))
-            level = self._list(here)
-            yield from (printable(_join(here, name)) for name in level.files)
-            waiting += [_join(here, name) for name in reversed(level.folders)]
+        return map(printable, files_below(self.root, folder, self._list))
 
-    def _list(self, folder: str) -> _Level:
-        level = _Level()
+    def _list(self, folder: str) -> Level:
         try:
-            with os.scandir(self.root / folder if folder else self.root) as entries:
-                for entry in sorted(entries, key=lambda e: e.name):
-                    if entry.name.startswith(".") or entry.name.lower() in _IGNORED:
-                        continue
-                    (level.folders if entry.is_dir() else level.files).append(entry.name)
+            return level_of(self.root / folder if folder else self.root)
         except OSError as error:
             why = error.strerror or str(error)
             if not folder:
@@ -174,8 +136,4 @@ class FolderSource(Source):
             entry_id = printable(folder) + "/"
             if all(known.id != entry_id for known in self.set_aside):
                 self.set_aside.append(Skipped(entry_id, "unreadable", f"the folder cannot be read ({why})"))
-        return level
-
-
-def _join(*parts: str) -> str:
-    return "/".join(part for part in parts if part)
+            return Level()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from fallow.data.sources.base import (
     real_path,
     split_of,
 )
-from fallow.errors import DataError
+from fallow.errors import DataError, nearest
 from fallow.types import Split
 
 PATH_NAMES = (
@@ -108,7 +109,7 @@ class TableFileSource(Source):
             DataError: A line cannot be read (its number is named), or no file that the lists name exists.
         """
         rows = list(self._rows())
-        if rows and not any(real_path(self._folder, row.id).exists() for row in rows):
+        if rows and not any(os.path.exists(real_path(self._folder, row.id)) for row in rows):
             raise DataError(
                 f"none of the {len(rows)} files that '{self._files[0][0]}' names exists; the first is "
                 f"'{rows[0].id}', looked for in '{self._folder}': paths are relative to the list"
@@ -125,7 +126,10 @@ class TableFileSource(Source):
                     raise DataError(f"{where} has the split '{named}': use train, val, test or unlabeled")
                 if label and names:
                     if label not in names:
-                        raise DataError(f"{where} has the label '{label}', which is not in {LABEL_MAP}.csv")
+                        raise DataError(
+                            f"{where} has the label '{label}', which is not in {LABEL_MAP}.csv: "
+                            f"add it there or correct the line.{nearest(label, names)}"
+                        )
                     label = names[label]
                 known = class_name(label) if label and here != "unlabeled" else None
                 yield Row(posixpath.normpath(path.replace("\\", "/")), here, known, group or None)
@@ -211,7 +215,9 @@ def _csv(file: Path) -> Iterator[tuple[int, list[str]]]:
             if any(cell.strip() for cell in cells):
                 yield reader.line_num, [cell.strip() for cell in cells]
     except csv.Error as error:
-        raise DataError(f"line {reader.line_num} of '{file}' cannot be read: {error}") from error
+        raise DataError(
+            f"line {reader.line_num} of '{file}' cannot be read ({error}): check its quotation marks"
+        ) from error
 
 
 def _text(file: Path) -> str:
@@ -232,7 +238,7 @@ def _text(file: Path) -> str:
         raise DataError(f"line {line} of '{file}' is not UTF-8 text: save the file as UTF-8") from error
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise DataError(f"line {line} of '{file}' cannot be read: it holds zero bytes, so it is no text")
+        raise DataError(f"line {line} of '{file}' cannot be read: it holds zero bytes; save the file as text")
     return text
 
 
