@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from fallow.record import Counts, Interval, RungResult
@@ -41,9 +42,9 @@ def test_last_screen_fits_and_says_it_all(unicode: bool) -> None:
         "fine-tune",
         "2 min 28 s",
         "cut short",
-        "test 84.8 % (labels only 72.6 %)",
+        "test accuracy 84.8 % (labels only 72.6 %)",
         "about 160 labels",
-        "The unlabeled images helped",
+        "Better than labels alone",
         "runs/coral-otter/report.html",
         "model/model.onnx",
         "3 min 02 s of 6 min",
@@ -70,7 +71,7 @@ def test_nothing_measured() -> None:
     text = screen(bare().result)
     assert "not measured" in text
     assert "worth" not in text
-    assert "test" not in text
+    assert "test accuracy" not in text
     assert "None" not in text
 
 
@@ -109,17 +110,21 @@ def test_somebody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
     ladder.progress("spreading", 0, 10)
     now[0] += 1
     ladder.progress("spreading", 3, 10)
-    assert "━" not in ladder._now().plain, "no bar for what may be over at once"
+    assert "━" not in ladder._now()[0].plain, "no bar for what may be over at once"
     now[0] += 2
     ladder.progress("spreading", 5, 10)
-    line = ladder._now().plain
-    assert "50 %" in line
-    assert "3 s left" in line
-    assert "3 s of 1 min" in line
+    work, clock = (line.plain for line in ladder._now())
+    assert "50 %" in work
+    assert "3 s left" in work
+    assert "3 s of 1 min" in clock
+    ladder.note("something was cut short")
+    ladder.progress("propagate: " + "a very long description " * 5, 5, 10)
+    assert all(cell_len(line.plain) <= 80 for line in ladder._now())
     ladder.close()
     ladder.close()
     text = out.getvalue()
     assert "4 labeled" in text
+    assert "something was cut short" in text
     assert "27.4 %" in text
     assert "\x1b[?25h" in text, "the cursor is back"
 
@@ -169,3 +174,29 @@ def test_many_rungs_and_long_names_fit() -> None:
     )
     text = screen(replace(result(), rungs=(*result().rungs, rung), chosen=rung))
     assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_figures_stand_on_the_screen_once() -> None:
+    text = screen()
+    assert text.count("84.8") == 1
+    assert text.count("12.2") == 1
+    assert text.endswith("\n"), "the prompt begins on a line of its own"
+
+
+def test_notes_are_on_the_screen() -> None:
+    note = "finetune was skipped: it needs about 312 s and 40 s were left, so the comparison is against a linear probe."
+    text = screen(replace(result(), notes=(note, "Another.")))
+    assert note in " ".join(text.split())
+    assert "note    Another." in text
+    assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_no_color_and_pipes_are_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"data": "photos/", "unicode": True, **PATHS}
+    assert "\x1b" not in last_screen(result(), **options), "not a terminal"  # type: ignore[arg-type]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in last_screen(result(), **options)  # type: ignore[arg-type]
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "xterm")
+    assert "\x1b[" in last_screen(result(), **options)  # type: ignore[arg-type]

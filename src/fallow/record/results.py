@@ -126,6 +126,7 @@ class StudyResult:
             same class.
         test_reads: How often, and by what, the test labels were read.
         labels_worth_note: Why ``worth_labels`` is what it is.
+        notes: What a person should know of the run, a sentence each: what was skipped or cut short.
     """
 
     task: str
@@ -143,6 +144,7 @@ class StudyResult:
     waterfall: Waterfall = field(default_factory=Waterfall)
     export_agreement: float | None = None
     test_reads: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> JsonObject:
         """Return the result as a JSON object (the content of ``result.json``)."""
@@ -177,5 +179,6 @@ class StudyResult:
                 "rungs": tuple(rung(r) for r in data["rungs"]),
                 "waterfall": Waterfall(tuple(bar(b) for b in data["waterfall"]["bars"])),
                 "test_reads": tuple(data["test_reads"]),
+                "notes": tuple(data.get("notes", ())),
             }
         )

@@ -9,6 +9,8 @@ from typing import Any
 from fallow.report.words import plural
 
 _SHOWN = 24  # entries of each kind: the rest is in audit.json
+OPEN = 5
+"""Entries of each kind that need no click."""
 _PICTURES = 8  # of one entry
 
 
@@ -35,19 +37,36 @@ def findings(audit: Mapping[str, Any]) -> list[Finding]:
     """Return the findings by kind; kinds without any are left out."""
     skipped = [_entry([x["id"]], _both(x.get("reason"), x.get("split"))) for x in audit.get("skipped") or ()]
     leaks = [
-        _entry([x["id"], x["twin"]], f"left {x['split']}, the same is in {x['twin_split']} ({x['how']})")
+        _entry(
+            [x["id"], x["twin"]],
+            f"{x['how']}: taken out of {x['split']}, because {x['twin_split']} holds the second",
+        )
         for x in audit.get("leaks") or ()
     ]
     conflicts = [
         _entry(x["ids"], f"labeled {' and '.join(x['labels'])} ({x['how']})")
         for x in audit.get("conflicts") or ()
     ]
-    twins = [_entry(x["ids"], str(x["how"])) for x in audit.get("twins") or ()]
+    told = [{x["id"], x["twin"]} for x in audit.get("leaks") or ()]
+    told += [set(x["ids"]) for x in audit.get("conflicts") or ()]
+    twins = [_entry(x["ids"], str(x["how"])) for x in audit.get("twins") or () if set(x["ids"]) not in told]
     kinds = [
-        (plural(len(skipped), "file") + " skipped", "They could not be used.", skipped),
-        (plural(len(leaks), "leak"), "Training images of which a copy is held out: taken out.", leaks),
-        (plural(len(conflicts), "conflict"), "One picture, several labels: all copies left out.", conflicts),
-        (plural(len(twins), "group") + " of twins", "One picture, several times: it counts once.", twins),
+        (plural(len(skipped), "file") + " skipped", "They could not be used; everything else was.", skipped),
+        (
+            plural(len(leaks), "leak"),
+            "An image for training that is also held out would be a question with its answer: taken out of training.",
+            leaks,
+        ),
+        (
+            plural(len(conflicts), "conflict"),
+            "One picture with several labels: nobody can know which is right, so all copies were left out. Check them.",
+            conflicts,
+        ),
+        (
+            plural(len(twins), "group") + " of twins",
+            "One picture, several times: it counts once, and copies never part between training and held-out.",
+            twins,
+        ),
     ]
     return [Finding(t, m, tuple(e[:_SHOWN]), max(len(e) - _SHOWN, 0)) for t, m, e in kinds if e]
 

@@ -59,12 +59,14 @@ class ClusterMap:
         keys: The legend.
         json: For hover and filters: places, names and pictures.
         summary: What there is to see, in a sentence.
+        labeled: Labeled images drawn.
     """
 
     panels: tuple[tuple[str, tuple[Dot, ...]], ...]
     keys: tuple[Key, ...]
     json: JsonObject
     summary: str
+    labeled: int = 0
 
 
 def cluster_map(
@@ -119,7 +121,8 @@ def cluster_map(
         "names": list(names),
         "thumbs": list(_thumbs(shown)),
     }
-    return ClusterMap(tuple(panels), keys, data, _summary(shown, sum(changed), two))
+    drawn = sum(data["lab"])  # type: ignore[arg-type]
+    return ClusterMap(tuple(panels), keys, data, _summary(shown, sum(changed), two), drawn)
 
 
 def _places(points: Sequence[MapPoint]) -> list[tuple[float, float]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fallow.record.rundir import atomic_path
-from fallow.report import audit_view, cluster_map, view
+from fallow.report import audit_view, cluster_map, explain, view
 from fallow.report.data import ReportData
 from fallow.report.words import counts_line, percent
 
@@ -46,13 +46,18 @@ def render(data: ReportData) -> str:
     same = result.chosen.rung == result.labels_only.rung
     drawing = cluster_map.cluster_map(data.map_points, data.classes, data.map_names, same)
     strengths, reach = view.reach_table(data.reach)
+    headline, rest = explain.first_sentence(result.verdict)
     splits, class_rows = audit_view.class_counts(data.audit, data.classes)
     return environment.get_template("report.html.j2").render(
         data=data,
         result=result,
         counts=counts_line(result.counts),
+        headline=headline,
+        rest=rest,
         tiles=view.tiles(data),
         steps=view.steps(result),
+        scale=view.scale_of(result),
+        glossary=explain.glossary(data),
         why_no_held_out=view.why_no_held_out(result),
         drawing=drawing,
         map_json=None if drawing is None else script_json(drawing.json),
@@ -66,6 +71,7 @@ def render(data: ReportData) -> str:
         surest=data.surest[:_GRID],
         doubtful=data.doubtful[:_GRID],
         findings=audit_view.findings(data.audit),
+        open_entries=audit_view.OPEN,
         splits=splits,
         class_rows=class_rows,
         style=_source(environment, "style.css"),
@@ -94,6 +100,7 @@ def _environment() -> Environment:
         "percent": lambda value: "–" if value is None else percent(value),
         "glue": lambda text: text.replace(" %", "\u00a0%").replace(" ± ", "\u00a0±\u00a0"),
         "flat": view.flat,
+        "evidence": lambda found: view.flat({key.replace("_", " "): value for key, value in found.items()}),
         "webp": lambda image: "data:image/webp;base64," + base64.b64encode(image).decode("ascii"),
     }
     return environment

@@ -19,6 +19,7 @@ from rich.live import Live
 from rich.text import Text
 
 from fallow.record import Counts, Interval, RungResult, StudyResult
+from fallow.report.explain import short_verdict
 from fallow.report.words import counts_line, duration, percent, plural, points, rung_title
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _ladder(rows: Sequence[_Row]) -> list[Text]:
     """Draw the waterfall: one line a rung, 80 columns or fewer."""
     name_width = max([5, *(len(row.name) for row in rows)])
     scale = max([row.error.value for row in rows if row.error] or [0.0])
-    head = f" {'rung':<{name_width}}  {'error, held-out labels':<{BAR + 9}}{'gain':>12}{'time':>12}"
+    head = f" {'rung':<{name_width}}  {'error, held-out labels':<{BAR + 9}}{'gain, points':>12}{'time':>12}"
     lines = [Text(head, style="dim")]
     for row in rows:
         line = Text(f" {row.name:<{name_width}}  ", style="bold" if row.chosen else "")
@@ -121,7 +122,7 @@ def _headline(data: str, counts: Counts) -> list[Text]:
     return lines
 
 
-def _score_line(result: StudyResult) -> str:
+def _score_lines(result: StudyResult) -> list[str]:
     def both(chosen: float | None, base: float | None, where: str) -> str:
         if chosen is None:
             return ""
@@ -131,15 +132,25 @@ def _score_line(result: StudyResult) -> str:
 
     held, base = result.chosen.held_out, result.labels_only.held_out
     parts = [
-        both(result.chosen.test, result.labels_only.test, "test")
-        or both(held.value if held else None, base.value if base else None, "held-out")
+        both(result.chosen.test, result.labels_only.test, "test accuracy")
+        or both(held.value if held else None, base.value if base else None, "held-out accuracy")
     ]
     if result.worth_labels:
         parts.append(
             f"your {result.counts.unlabeled:,} unlabeled images were worth about "
             f"{plural(result.worth_labels, 'label')}"
         )
-    return " · ".join(part for part in parts if part)
+    return [part for part in parts if part]
+
+
+def _noted(notes: Sequence[str]) -> list[Text]:
+    """Return what a person should know of the run: something was cut short, or skipped."""
+    lines = [Text("")] if notes else []
+    for note in notes:
+        first, *rest = textwrap.wrap(note, WIDTH - 10) or [""]
+        lines.append(Text(" note    ", style="dim").append(first, style="yellow"))
+        lines += [Text(" " * 9 + part, style="yellow") for part in rest]
+    return lines
 
 
 def last_screen(
@@ -152,7 +163,9 @@ def last_screen(
     unicode: bool | None = None,
     color: bool | None = None,
 ) -> str:
-    """Return the last thing that ``fallow train`` prints, within 80 columns (but for long paths).
+    """Return the last thing that ``fallow train`` prints, within 80 columns (but for long paths), ready to be written.
+
+    The verdict is said without its figures, which stand right above it; `StudyResult.verdict` has the whole sentence.
 
     Args:
         result: What the study measured.
@@ -166,10 +179,10 @@ def last_screen(
     lines = [Text(""), *_headline(data, result.counts), Text("")]
     lines += _ladder([_row(rung, result) for rung in result.rungs])
     lines.append(Text(""))
-    score = _score_line(result)
-    if score:
+    for score in _score_lines(result):
         lines += [Text(f" {part}", style="bold") for part in textwrap.wrap(score, WIDTH - 1)]
-    lines += [Text(f" {part}") for part in textwrap.wrap(result.verdict, WIDTH - 1)]
+    lines += [Text(f" {part}") for part in textwrap.wrap(short_verdict(result), WIDTH - 1)]
+    lines += _noted(result.notes)
     spent = duration(result.seconds) + (f" of {duration(budget_seconds)}" if budget_seconds else "")
     lines += [
         Text(""),
@@ -178,7 +191,7 @@ def last_screen(
         Text(" time    ", style="dim").append(spent),
     ]
     wanted = speaks_unicode(sys.stdout) if unicode is None else unicode
-    screen = Text("\n").join(lines if wanted else [_plain(line) for line in lines])
+    screen = Text("\n").join([*(lines if wanted else [_plain(line) for line in lines]), Text("")])
     return _ansi(screen) if (_stdout_has_color() if color is None else color) else screen.plain
 
 
@@ -197,7 +210,7 @@ class LiveLadder:
     """The ladder while it is climbed: what runs now, the time left, the waterfall so far.
 
     Draws on stderr, and only when both stderr and stdout are terminals; otherwise every method does nothing.
-    A bar appears on anything that takes longer than two seconds. Use it as a context manager, or call
+    A bar with the time left appears on anything that takes longer than two seconds. Use it as a context manager, or call
     `close`: the cursor comes back whatever happens.
 
     Args:
@@ -272,24 +285,35 @@ class LiveLadder:
 
     def _draw(self) -> RenderableType:
         lines = [*self._head, *(_ladder(self._rows) if self._rows else [])]
-        for note in self._notes:
-            lines += [Text(f" {part}", style="yellow") for part in textwrap.wrap(note, WIDTH - 1)]
-        lines.append(self._now())
+        lines += _noted(self._notes)
+        lines += [Text("")] if self._rows or self._notes else []
+        lines += self._now()
         return Group(*(line if self._unicode else _plain(line) for line in lines))
 
-    def _now(self) -> Text:
-        """Return the line of what runs now."""
+    def _now(self) -> list[Text]:
+        """Return what runs now and for how long yet, and the clock."""
         what, done, total = self._work
-        spent, since = time.monotonic() - self._begun, time.monotonic() - self._work_begun
-        line = Text(" ").append(rung_title(self._stage) if self._stage else "working", style="bold")
-        if what:
-            line.append(f"  {what}")
+        now = time.monotonic()
+        spent, since = now - self._begun, now - self._work_begun
+        stage = rung_title(self._stage) if self._stage else "working"
+        line = Text(f" {stage:<9}", style="bold").append(
+            what.removeprefix(f"{self._stage}: "), style="not bold"
+        )
         if total and since > PATIENCE:
             share = min(done / total, 1.0)
-            full = round(share * BAR)
-            line.append("  ").append("━" * full, style="green").append("─" * (BAR - full), style="dim")
-            line.append(f" {100 * share:3.0f} %")
+            line.append("  ").append_text(_meter(share, "green")).append(
+                f" {100 * share:3.0f} %", style="not bold"
+            )
             if 0 < done < total:
-                line.append(f"  {duration(since * (total - done) / done)} left")
-        clock = duration(spent) + (f" of {duration(self._budget)}" if self._budget else "")
-        return line.append(f"   {clock}", style="dim")
+                line.append(f"  {duration(since * (total - done) / done)} left", style="not bold")
+        clock = Text(f" {'time':<9}", style="dim")
+        if self._budget:
+            clock.append_text(_meter(min(spent / self._budget, 1.0), "blue")).append(" ")
+        clock.append(duration(spent) + (f" of {duration(self._budget)}" if self._budget else ""))
+        line.truncate(WIDTH)
+        return [line, clock]
+
+
+def _meter(share: float, style: str) -> Text:
+    full = round(share * BAR)
+    return Text("━" * full, style=style).append("─" * (BAR - full), style="dim")

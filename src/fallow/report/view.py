@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fallow.record import Interval, RungResult, Scored, StudyResult
 from fallow.report.data import ReportData
+from fallow.report.explain import rung_in_words
 from fallow.report.words import duration, percent, plural, points, rung_title
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Step:
     """A row of the waterfall; places are in percent of the bar's width."""
 
     name: str
+    meaning: str
     chosen: bool
     baseline: bool
     error: str
@@ -42,8 +44,11 @@ class Step:
     gain: str
     better: str
     test: str
+    """Error on the test images, comparable with the bar."""
     seconds: str
     note: str
+    behind: str = ""
+    """How many images and folds are behind the bar."""
     width: float | None = None
     low: float = 0.0
     high: float = 0.0
@@ -90,16 +95,18 @@ def tiles(data: ReportData) -> list[Tile]:
     """Return the key figures, the most important first."""
     result, found = data.result, []
     if result.chosen.test is not None:
-        found.append(Tile("Test accuracy", percent(result.chosen.test), _against(result, "test")))
+        note = f"on {plural(result.counts.test, 'image')} kept apart until the choice was final"
+        found.append(Tile("Test accuracy", percent(result.chosen.test), _against(result, "test"), note))
     held = result.chosen.held_out
     if held is not None:
-        note = f"95 % interval {100 * held.low:.1f} to {100 * held.high:.1f}, {plural(held.n, 'image')}"
+        note = f"95 % interval {100 * held.low:.1f} to {100 * held.high:.1f}, from {plural(held.n, 'label')}"
         found.append(Tile("Held-out accuracy", percent(held.value), _against(result, "held_out"), note))
-    if result.worth_labels is not None:
-        figure = f"≈ {result.worth_labels:,}" if result.worth_labels else "0"
-        found.append(Tile("Labels the unlabeled images were worth", figure, result.labels_worth_note))
-    of = f"of {duration(data.budget_seconds)}" if data.budget_seconds else ""
-    found.append(Tile("Time", duration(result.seconds), of))
+    if result.worth_labels:
+        note = "what a linear model would need on top to do as well, by its learning curve"
+        figure = f"≈ {plural(result.worth_labels, 'label')}"
+        found.append(Tile("The unlabeled images were worth", figure, small=note))
+    of = f"of {duration(data.budget_seconds)}, " if data.budget_seconds else ""
+    found.append(Tile("Time", duration(result.seconds), small=f"{of}until this page was made"))
     return found
 
 
@@ -113,29 +120,46 @@ def _against(result: StudyResult, where: str) -> str:
     balanced = result.chosen.balanced_test if where == "test" else result.chosen.balanced_held_out
     parts = []
     if result.chosen.rung == result.labels_only.rung:
-        parts.append("this is labels only")
+        parts.append("from labels alone")
     elif mine is not None and base is not None:
         change = round(100 * (mine - base), 1)
         parts.append(f"labels only {percent(base)} ({'+' if change >= 0 else '−'}{abs(change):.1f})")
     if balanced is not None and mine is not None and abs(balanced - mine) >= 0.005:
-        parts.append(f"balanced over classes {percent(balanced)}")
+        parts.append(f"{percent(balanced)} with all classes counted alike")
     return "; ".join(parts)
+
+
+def scale_of(result: StudyResult) -> float:
+    """Return the error at the right end of the bars."""
+    return max([e.high for e in _errors(result).values()] or [1.0]) or 1.0
+
+
+def _errors(result: StudyResult) -> dict[str, Interval]:
+    errors = {rung.rung: _error(rung.held_out) for rung in result.rungs if rung.held_out}
+    return errors | {bar.rung: bar.error for bar in result.waterfall.bars}
 
 
 def steps(result: StudyResult) -> list[Step]:
     """Return the waterfall: a row for each rung, in the order in which they were climbed."""
-    errors = {rung.rung: _error(rung.held_out) for rung in result.rungs if rung.held_out}
-    errors |= {bar.rung: bar.error for bar in result.waterfall.bars}
-    scale = max([e.high for e in errors.values()] or [1.0]) or 1.0
+    errors, scale = _errors(result), scale_of(result)
+    folds = {bar.rung: bar.folds for bar in result.waterfall.bars}
+    unequal = len({(e.n, folds.get(name)) for name, e in errors.items()}) > 1
     best: float | None = None
     rows = []
     for rung in result.rungs:
-        row = _step(rung, result, errors.get(rung.rung), scale, best)
+        error = errors.get(rung.rung)
+        row = _step(rung, result, error, scale, best)
+        if unequal and error is not None:
+            row = replace(row, behind=_behind(error.n, folds.get(rung.rung, 0)))
         rows.append(row)
-        if rung.rung in errors:
-            value = errors[rung.rung].value
+        if error is not None:
+            value = error.value
             best = value if best is None else min(best, value)
     return rows
+
+
+def _behind(n: int, folds: int) -> str:
+    return plural(n, "image") + (f", {plural(folds, 'held-out fit')}" if folds else "")
 
 
 def _error(accuracy: Interval) -> Interval:
@@ -148,11 +172,12 @@ def _step(
     baseline = rung.rung == result.labels_only.rung
     shared: dict[str, Any] = {
         "name": rung_title(rung.rung),
+        "meaning": rung_in_words(rung.rung),
         "chosen": rung.rung == result.chosen.rung,
         "baseline": baseline,
         "gain": "" if baseline or rung.gain is None else points(rung.gain),
         "better": "" if rung.p_better is None else percent(rung.p_better, 0),
-        "test": "" if rung.test is None else percent(rung.test),
+        "test": "" if rung.test is None else percent(1 - rung.test),
         "seconds": duration(rung.seconds),
         "note": rung.note,
     }
@@ -251,16 +276,22 @@ def matrix_rows(matrix: np.ndarray | None, classes: Sequence[str]) -> list[tuple
     return rows
 
 
+def _listed(parts: Sequence[str], most: int = 8) -> str:
+    """Join what can be taken in at a glance, and say how much more there is."""
+    more = len(parts) - most
+    return ", ".join(parts if more <= 1 else [*parts[:most], f"and {more} more"])
+
+
 def flat(value: Any, limit: int = 300) -> str:
     """Return a JSON value as short text: numbers rounded, mappings as ``key value``."""
     if isinstance(value, bool) or value is None:
         text = {True: "yes", False: "no", None: "none"}[value]
     elif isinstance(value, float):
-        text = f"{value:.4g}"
+        text = f"{value:.3g}"
     elif isinstance(value, Mapping):
-        text = ", ".join(f"{k} {flat(v)}" for k, v in value.items())
+        text = _listed([f"{k} {flat(v)}" for k, v in value.items()])
     elif isinstance(value, list | tuple):
-        text = ", ".join(flat(v) for v in value)
+        text = _listed([flat(v) for v in value])
     else:
         text = str(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"

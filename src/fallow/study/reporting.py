@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import shlex
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ from fallow.augment import ReachRow, measure_reach
 from fallow.data import ImageError
 from fallow.record import StudyResult, read_json
 from fallow.report import ClassRow, MapPoint, ReportData, Thumb, choose_map_points, map_layout, thumbnail
+from fallow.report.explain import short_name
 from fallow.study.context import RungContext
 from fallow.study.rung import ImageSet
 from fallow.study.spaces import spaces_of
@@ -28,10 +31,14 @@ if TYPE_CHECKING:
 
 _GRID = 24
 """Images in each grid of the report."""
+_GRID_SIDE, _AUDIT_SIDE, _MAP_SIDE, _SMALL_SIDE = 224, 112, 112, 88
+"""Longer sides of thumbnails, in pixels: twice what is seen, or the page would grow past 10 MB."""
+_FULL_MAP = 1200
+"""Points on the map above which their thumbnails are small."""
 _REACH_IMAGES = 48
 _AUDIT_THUMBS = 60
-_MAP_SHARE, _REACH_SHARE = 0.35, 0.45
-"""Shares of the time left that map and reach may take."""
+_MAP_SHARE, _PICTURES_SHARE, _REACH_SHARE = 0.3, 0.1, 0.4
+"""Shares of the time left that the map, its pictures, and reach may take."""
 
 Probs = NDArray[np.float32]
 
@@ -55,8 +62,8 @@ def gather_report(
         confusion=confusion,
         confusion_source=source,  # type: ignore[arg-type]
         per_class=rows,
-        map_points=_map(ctx, pool, _MAP_SHARE * left),
-        map_names=("Labels only", "Chosen" if best != base else "Labels only (chosen)"),
+        map_points=_map(ctx, pool, left),
+        map_names=_map_names(best, base),
         reach=_reach(ctx, pool, _REACH_SHARE * left),
         misclassified=_mistakes(study, ctx, best),
         surest=_grid(ctx, pool, surest=True),
@@ -94,33 +101,36 @@ def _classes(
     """Count confusions on the test split where there is one (more images), else out of fold."""
     if best in tested:
         truth, source = ctx.data.test_classes(), "test"
-        guess, other = tested[best].argmax(1), tested[base].argmax(1)
+        guess, both, other = tested[best].argmax(1), np.arange(len(truth)), tested[base].argmax(1)
     else:
         where, probs = study.evidence.probs(best)
         if not len(where):
             return None, [], "held-out"
-        truth, source = ctx.data.y[where], "held-out"
-        guess, other = probs.argmax(1), study.evidence.probs(base)[1].argmax(1)
+        truth, source, guess = ctx.data.y[where], "held-out", probs.argmax(1)
+        # The budget may have cut the folds of one of the two: they are compared on what both named.
+        there, base_probs = study.evidence.probs(base)
+        _, both, theirs = np.intersect1d(where, there, return_indices=True)
+        other = base_probs.argmax(1)[theirs]
     n = len(ctx.data.classes)
     confusion = np.zeros((n, n), np.int64)
     np.add.at(confusion, (truth, guess), 1)
     rows = []
     for c, name in enumerate(ctx.data.classes):
-        of, called = int((truth == c).sum()), int((guess == c).sum())
-        right = int(((truth == c) & (guess == c)).sum())
+        of, called, right = int(confusion[c].sum()), int(confusion[:, c].sum()), int(confusion[c, c])
+        compared = truth[both] == c
         rows.append(
             ClassRow(
                 name,
                 of,
                 right / called if called else None,
                 right / of if of else None,
-                int(((truth == c) & (other == c)).sum()) / of if of else None,
+                float((other[compared] == c).mean()) if compared.any() else None,
             )
         )
     return confusion, rows, source
 
 
-def _thumb(ctx: RungContext, id_: str, side: int = 72) -> bytes | None:
+def _thumb(ctx: RungContext, id_: str, side: int = _GRID_SIDE) -> bytes | None:
     try:
         return thumbnail(ctx.data.reader.read(id_), side)
     except (ImageError, OSError):
@@ -163,6 +173,12 @@ def _grid(ctx: RungContext, pool: _Pool, surest: bool) -> list[Thumb]:
     ]
 
 
+def _map_names(best: RungName, base: RungName) -> tuple[str, str]:
+    if best == base:
+        return "Labels only", f"Labels only, chosen: {short_name(best)}"
+    return f"Before: labels only, {short_name(base)}", f"After: chosen, {short_name(best)}"
+
+
 def _map(ctx: RungContext, pool: _Pool, seconds: float) -> list[MapPoint]:
     space = spaces_of(ctx, None)[0]
     n = len(ctx.data.labeled_ids)
@@ -170,7 +186,7 @@ def _map(ctx: RungContext, pool: _Pool, seconds: float) -> list[MapPoint]:
         np.arange(n),
         n + np.arange(len(pool.ids)),
         pool.after.argmax(1) if len(pool.ids) else None,
-        seconds=seconds,
+        seconds=_MAP_SHARE * seconds,
         seed=ctx.config.seed,
     )
     vectors = [ctx.bank.pooled(space, ctx.labeled, "labeled")]
@@ -178,12 +194,15 @@ def _map(ctx: RungContext, pool: _Pool, seconds: float) -> list[MapPoint]:
         vectors.append(ctx.bank.pooled(space, ctx.pool, "pool"))
     ctx.progress("cluster map", 0, 0)
     places = map_layout(np.concatenate(vectors)[picked], ctx.config.seed)
+    thumbs = _map_thumbs(
+        ctx, [ctx.data.labeled_ids[r] if r < n else pool.ids[r - n] for r in picked], seconds
+    )
     names = ctx.data.classes
     points = []
     for (x, y), row in zip(places.tolist(), picked.tolist(), strict=True):
         if row < n:
             id_, label = ctx.data.labeled_ids[row], names[ctx.data.y[row]]
-            points.append(MapPoint(x, y, id_, "labeled", label, label, 1.0, label, 1.0, _thumb(ctx, id_, 56)))
+            points.append(MapPoint(x, y, id_, "labeled", label, label, 1.0, label, 1.0, thumbs.get(id_)))
             continue
         id_, before, after = pool.ids[row - n], pool.before[row - n], pool.after[row - n]
         points.append(
@@ -197,10 +216,26 @@ def _map(ctx: RungContext, pool: _Pool, seconds: float) -> list[MapPoint]:
                 float(before.max()),
                 names[int(after.argmax())],
                 float(after.max()),
-                _thumb(ctx, id_, 56),
+                thumbs.get(id_),
             )
         )
     return points
+
+
+def _map_thumbs(ctx: RungContext, ids: Sequence[str], seconds: float) -> dict[str, bytes | None]:
+    """Return pictures for the map: of the labeled images, which come first, then of others in a random order, while
+    the time allows. Photos of many megapixels take far longer to read than to draw.
+    """
+    side = _MAP_SIDE if len(ids) <= _FULL_MAP else _SMALL_SIDE
+    end, first = time.monotonic() + _PICTURES_SHARE * seconds, len(ctx.data.labeled_ids)
+    others = np.random.default_rng(ctx.config.seed).permutation(np.arange(first, len(ids))).tolist()
+    found: dict[str, bytes | None] = {}
+    for done, position in enumerate([*range(min(first, len(ids))), *others]):
+        if time.monotonic() > end:
+            break
+        ctx.progress("pictures", done, len(ids))
+        found[ids[position]] = _thumb(ctx, ids[position], side)
+    return found
 
 
 def _reach(ctx: RungContext, pool: _Pool, seconds: float) -> list[ReachRow]:
@@ -244,7 +279,7 @@ def _audit_thumbs(ctx: RungContext, audit: dict[str, Any]) -> dict[str, bytes | 
             named += item.get("ids", []) or [
                 v for k, v in item.items() if isinstance(v, str) and k in ("id", "twin")
             ]
-    return {id_: _thumb(ctx, id_) for id_ in dict.fromkeys(named[:_AUDIT_THUMBS])}
+    return {id_: _thumb(ctx, id_, _AUDIT_SIDE) for id_ in dict.fromkeys(named[:_AUDIT_THUMBS])}
 
 
 def _environment() -> dict[str, Any]:

@@ -52,7 +52,7 @@
     }
     return lines;
   }
-  function show(i, event) {
+  function show(i, left, top) {
     if (i !== current) {
       current = i;
       tip.textContent = "";
@@ -78,23 +78,50 @@
     }
     tip.hidden = false;
     var box = tip.getBoundingClientRect(), gap = 16;
-    var x = event.clientX + gap, y = event.clientY + gap;
-    if (x + box.width > innerWidth - 8) x = event.clientX - gap - box.width;
-    if (y + box.height > innerHeight - 8) y = event.clientY - gap - box.height;
+    var x = left + gap, y = top + gap;
+    if (x + box.width > innerWidth - 8) x = left - gap - box.width;
+    if (y + box.height > innerHeight - 8) y = top - gap - box.height;
     tip.style.left = Math.max(8, x) + "px";
     tip.style.top = Math.max(8, y) + "px";
   }
+  function nearest(x, y, limit, allowed) {
+    var best = -1;
+    for (var i = 0; i < data.x.length; i++) {
+      if (!visible(i) || i === current && allowed) continue;
+      var dx = data.x[i] - x, dy = data.y[i] - y, far = dx * dx + dy * dy;
+      if (allowed) {
+        var along = dx * allowed[0] + dy * allowed[1], aside = Math.abs(dx * allowed[1] - dy * allowed[0]);
+        if (along <= 0 || aside > along) continue;
+        far = (along + 2 * aside) * (along + 2 * aside);
+      }
+      if (far <= limit) { limit = far; best = i; }
+    }
+    return best;
+  }
+  var ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  maps.forEach(function (map) {
+    function go(i) {
+      if (i < 0) return;
+      var box = map.getBoundingClientRect(), scale = box.width / map.viewBox.baseVal.width;
+      show(i, box.left + data.x[i] * scale, box.top + data.y[i] * scale);
+    }
+    map.setAttribute("tabindex", 0);
+    map.setAttribute("role", "application");
+    map.addEventListener("keydown", function (event) {
+      var way = ways[event.key];
+      if (!way) return;
+      event.preventDefault();
+      if (current < 0) go(nearest(map.viewBox.baseVal.width / 2, map.viewBox.baseVal.height / 2, Infinity));
+      else go(nearest(data.x[current], data.y[current], Infinity, way));
+    });
+    map.addEventListener("blur", hide);
+  });
   maps.forEach(function (map) {
     function look(event) {
       var box = map.getBoundingClientRect(), scale = map.viewBox.baseVal.width / box.width;
-      var x = (event.clientX - box.left) * scale, y = (event.clientY - box.top) * scale;
-      var best = -1, reach = Math.pow((event.pointerType === "mouse" ? 14 : 26) * scale, 2);
-      for (var i = 0; i < data.x.length; i++) {
-        if (!visible(i)) continue;
-        var far = Math.pow(data.x[i] - x, 2) + Math.pow(data.y[i] - y, 2);
-        if (far <= reach) { reach = far; best = i; }
-      }
-      if (best < 0) hide(); else show(best, event);
+      var reach = Math.pow((event.pointerType === "mouse" ? 14 : 26) * scale, 2);
+      var best = nearest((event.clientX - box.left) * scale, (event.clientY - box.top) * scale, reach);
+      if (best < 0) hide(); else show(best, event.clientX, event.clientY);
     }
     map.addEventListener("pointermove", look);
     map.addEventListener("pointerdown", look);
@@ -102,4 +129,8 @@
   });
   addEventListener("scroll", function () { if (!tip.hidden && current >= 0) hide(); }, { passive: true });
   addEventListener("keydown", function (event) { if (event.key === "Escape") hide(); });
+  addEventListener("pointerdown", function (event) { if (!event.target.closest(".map")) hide(); });
+  addEventListener("beforeprint", function () {
+    document.querySelectorAll("details").forEach(function (part) { part.open = true; });
+  });
 })();

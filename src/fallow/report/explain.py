@@ -1,0 +1,169 @@
+"""The figures in plain words: what was measured, how sure it is, and why two of them differ."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from fallow.record import Interval, StudyResult
+from fallow.report.data import ReportData
+from fallow.report.words import percent, plural
+
+RUNGS = {
+    "probe": "a linear model, from the labeled images only",
+    "propagate": "labels spread to similar unlabeled images; a linear model learns from all",
+    "finetune": "the whole network, trained on the labeled images only",
+    "noisy_student": "the best model so far labels everything and teaches a student",
+}
+SHORT = {"probe": "linear probe", "propagate": "label propagation", "finetune": "fine-tuned network"}
+_END = re.compile(r"(?<=[^\s.])\.\s+(?=[A-Z0-9])")
+
+
+@dataclass(frozen=True)
+class Word:
+    """A term of the page and what it means here."""
+
+    term: str
+    meaning: str
+
+
+def rung_in_words(rung: str) -> str:
+    """Return what a rung does, in a few words."""
+    if rung.startswith("joint:"):
+        return "the network, trained on labeled and unlabeled images together"
+    return RUNGS.get(rung, "")
+
+
+def short_name(rung: str) -> str:
+    """Return a rung's name without jargon where there is one: ``label propagation`` for ``propagate``."""
+    return SHORT.get(rung, rung.removeprefix("joint:").replace("_", " "))
+
+
+def first_sentence(text: str) -> tuple[str, str]:
+    """Split a text into its first sentence and the rest."""
+    parts = _END.split(text, maxsplit=1)
+    return (parts[0] + ".", parts[1]) if len(parts) > 1 else (text, "")
+
+
+def short_verdict(result: StudyResult) -> str:
+    """Return the verdict without figures: for a screen that shows them right above it."""
+    counts = result.counts
+    gain = _gain(result)
+    if not counts.unlabeled:
+        return (
+            f"No unlabeled images: this is the best model from your {plural(counts.labeled, 'label')} alone."
+        )
+    if result.chosen.rung == result.labels_only.rung:
+        return "The unlabeled images did not help: you get the model from labels alone."
+    if gain is None:
+        return (
+            "Chosen by experience with other data: with one label in a class nothing can be held out and no gain "
+            "measured."
+        )
+    if result.claim:
+        return "Better than labels alone: the 95 % interval of the gain is above zero."
+    held = plural(gain.n, "held-out label")
+    return f"Probably better than labels alone; {held} are too few to prove it."
+
+
+def _gain(result: StudyResult) -> Interval | None:
+    return next((r.gain for r in result.rungs if r.rung == result.chosen.rung), None)
+
+
+def glossary(data: ReportData) -> list[Word]:
+    """Return the terms of the waterfall, each with this run's own numbers; nothing where nothing was measured."""
+    result = data.result
+    held = next((r.held_out for r in result.rungs if r.held_out), None)
+    if held is None:
+        return []
+    folds = _folds(data)
+    words = [Word("Held-out", _held_out(data, folds))]
+    words.append(
+        Word(
+            "95 % interval",
+            f"{plural(held.n, 'label')} cannot tell an error exactly. The true one lies in this range in 19 of 20 such "
+            "measurements; twice as narrow takes four times the labels.",
+        )
+    )
+    if len(result.rungs) > 1:
+        words.append(
+            Word(
+                "Gain",
+                "Points of accuracy over labels only, image by image on the same held-out labels, so it is surer than "
+                "two overlapping bars suggest. Above zero with its whole interval counts as proven.",
+            )
+        )
+        words.append(
+            Word(
+                "P(better)",
+                "How likely the rung beats the best one before it: these labels and earlier experience with other data "
+                "sets, taken together. A quick rung is kept from 50 %, an expensive one from 80 %: waiting for proof would throw "
+                "gains away.",
+            )
+        )
+    words += _differences(data, folds)
+    return words
+
+
+def _folds(data: ReportData) -> int:
+    for decision in data.decisions:
+        if decision.name == "choose.folds" and isinstance(decision.value, int):
+            return decision.value
+    return 0
+
+
+def _held_out(data: ReportData, folds: int) -> str:
+    if not folds:
+        return "The images of the validation split: no rung saw their labels when it was measured."
+    part = "half of them" if folds == 2 else f"one in {folds}"
+    return (
+        f"Some labels ({part}, of every class) are hidden, a model learns from the others and names the hidden ones; then "
+        "others are hidden, until each label was. No model ever saw a label it is measured on, nor a copy of its image."
+    )
+
+
+def _differences(data: ReportData, folds: int) -> list[Word]:
+    """Return why the held-out figure is not the test figure, and why it is not a plain average."""
+    result, words = data.result, []
+    if folds >= 2:
+        seen = "half" if folds == 2 else f"{100 * (folds - 1) // folds} %"
+        text = f"The models behind the bars learned from {seen} of your labels; the one you get learned from all of them"
+        if result.chosen.test is not None:
+            text += (
+                f", and test images are others, more of them ({result.counts.test:,}). So the test error is usually lower, and "
+                "the surer figure"
+            )
+        words.append(
+            Word(
+                "Why held-out and test differ" if result.chosen.test is not None else "What you get",
+                text + ".",
+            )
+        )
+    if any(d.name == "choose.weights" and d.value == "pool mix" for d in data.decisions):
+        plain = result.chosen.balanced_held_out
+        text = (
+            "Your unlabeled images do not seem to hold all classes equally often, so each held-out label counts with the "
+            "estimated share of its class."
+        )
+        if plain is not None:
+            text += f" With all classes alike, {short_name(result.chosen.rung)} has an error of {percent(1 - plain)}."
+        words.append(Word("Weighted by class", text))
+    if result.worth_labels:
+        text = "A linear model learns from parts of your labels, and the fall of its error is carried on to more of them"
+        note = f" ({result.labels_worth_note})" if result.labels_worth_note else ""
+        words.append(Word("Worth in labels", f"{text}{note}."))
+    kept = next((r for r in result.rungs if r.rung == result.chosen.rung), None)
+    if (
+        kept
+        and kept.held_out
+        and result.chosen.held_out
+        and kept.held_out.value - result.chosen.held_out.value > 5e-4
+    ):
+        words.append(
+            Word(
+                "Corrected for the choice",
+                "The best of several looks better than it is. The held-out accuracy at the top is lower than the bar by that "
+                "much.",
+            )
+        )
+    return words
