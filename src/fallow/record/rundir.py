@@ -134,7 +134,8 @@ class RunDir:
         """
         if path.exists() and not path.is_dir():
             raise RunError(f"the output folder '{path}' is a file: choose another with --out")
-        if path.exists() and not all(is_leftover(p) for p in path.iterdir()):
+        # A kill in a run's first moment leaves its request and no config: nothing that could be lost or resumed.
+        if path.exists() and not all(is_leftover(p) or p.name == "request.json" for p in path.iterdir()):
             raise RunError(
                 f"the output folder '{path}' is not empty: choose another with --out, or go on with that run by --resume"
             )

@@ -10,7 +10,7 @@ from fallow.record import Decision
 from fallow.study.evidence import OutOfFold, tempered
 from fallow.types import RungName
 
-_PRIOR_LABELS = 20.0
+_PRIOR_LABELS = 40.0
 """Held-out labels that count as much as the belief that a model is calibrated as it is."""
 _BINS = 10
 _RULE = (

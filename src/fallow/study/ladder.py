@@ -90,6 +90,11 @@ class Study:
 
     def climb(self) -> StudyResult:
         """Do everything and return what was measured; the run directory then holds model, report and figures."""
+        ctx, best = self.rise()
+        return leave(self, ctx, best)
+
+    def rise(self) -> tuple[RungContext, RungName]:
+        """Fit and measure every rung and return the context and the rung that was chosen; no test label is read."""
         ctx = self._prepare()
         self.folds = plan_folds(ctx.data, self.config.choose, self.config.seed, self.decisions)
         self.evidence = OutOfFold(ctx.data.labeled_ids, ctx.data.y, len(ctx.data.classes))
@@ -107,7 +112,7 @@ class Study:
             self._write_decisions()
         assert best is not None  # the probe always runs
         self.evidence.write(self.run.path / "out_of_fold.parquet")
-        return leave(self, ctx, best)
+        return ctx, best
 
     def _prepare(self) -> RungContext:
         self.screen.stage("read")

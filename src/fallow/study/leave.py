@@ -112,6 +112,7 @@ def leave(study: Study, ctx: RungContext, best: RungName) -> StudyResult:
     write_json(study.run.decisions, study.decisions.to_json())
     study.screen.stage("report")
     _own_up(study)
+    result = replace(result, notes=tuple(study.notes))
     write_report(study.run.report, gather_report(study, ctx, result, tested.probs))
     result = replace(result, seconds=study.clock.elapsed)
     write_json(study.run.result, result.to_json())

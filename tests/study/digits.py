@@ -1,0 +1,116 @@
+"""Small studies on real digits, in seconds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+from sklearn.datasets import load_digits
+
+import fallow
+import fallow.study.leave
+from fallow.config import TrainConfig
+from fallow.data import audit, open_source
+from fallow.models import Embedder
+from fallow.record import DecisionLog
+from fallow.study.bank import SpaceBank
+from fallow.study.clock import Clock
+from fallow.study.context import RungContext
+from fallow.study.data import StudyData
+from fallow.study.plan import plan_spaces
+from fallow.tasks import classification_task
+
+FEW = {"classes": (0, 1, 4, 7), "labels": 3, "pool": 20, "test": 6}
+
+
+def write_digits(
+    folder: Path, *, classes: Sequence[int] = (0, 1, 4, 7), labels: int = 3, pool: int = 20, test: int = 6
+) -> Path:
+    """Write ``labels``, ``pool`` and ``test`` images a class as files, and return the folder."""
+    data = load_digits()
+    images = np.rint(data.images * (255 / 16)).astype(np.uint8)
+    for digit in classes:
+        members = np.flatnonzero(data.target == digit)[: labels + pool + test]
+        for position, index in enumerate(members):
+            place = folder / "unlabeled"
+            if position < labels:
+                place = folder / "train" / str(digit)
+            elif position < labels + test:
+                place = folder / "test" / str(digit)
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(images[index]).save(place / f"{index:04d}.png")
+    return folder
+
+
+def hasten(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    """Leave out what takes seconds and does not matter here: the report's pictures and the measured embedding speed."""
+    monkeypatch.setenv("FALLOW_CACHE", str(cache))
+    monkeypatch.setattr(Embedder, "rate", lambda self, size=None, seconds=1.0: 5000.0)
+    monkeypatch.setattr(fallow.study.leave, "gather_report", lambda *given: None)
+    monkeypatch.setattr(
+        fallow.study.leave, "write_report", lambda path, report: path.write_text("<html></html>")
+    )
+
+
+def train(data: Path, out: Path, **options: Any) -> fallow.Result:
+    """Run a study on pixels with two repeats, quietly."""
+    asked = {"offline": True, "budget": "10m", "show": "nothing", "set": {"choose.repeats": 2}, **options}
+    return fallow.train(str(data), out=out, **asked)
+
+
+def context(data: Path, cache: Path) -> RungContext:
+    """Return what rungs look at, for the images of a folder."""
+    decisions, config, clock = DecisionLog(), TrainConfig(offline=True), Clock(600)
+    made = StudyData.build(audit(open_source(str(data))), 0, decisions)
+    bank = SpaceBank(config.embed, cache, offline=True)
+    plan = plan_spaces(made, bank, clock, decisions)
+    return RungContext(made, classification_task(made.classes), bank, config, decisions, clock, plan)
+
+
+def figures(run: Path) -> dict[str, Any]:
+    """Return ``result.json`` without times."""
+    found: dict[str, Any] = without_times(json.loads((run / "result.json").read_text()))
+    return found
+
+
+def without_times(value: Any) -> Any:
+    """Return JSON without what a clock measured."""
+    if isinstance(value, dict):
+        return {k: without_times(v) for k, v in value.items() if "second" not in k}
+    return [without_times(v) for v in value] if isinstance(value, list) else value
+
+
+def decisions(run: Path) -> dict[str, Any]:
+    """Return all decisions by name, without times."""
+    return {d["name"]: without_times(d) for d in json.loads((run / "decisions.json").read_text())}
+
+
+def model(run: Path) -> dict[str, np.ndarray]:
+    """Return the tensors of the model that a run leaves."""
+    found: dict[str, np.ndarray] = load_file(run / "model" / "model.safetensors")
+    return found
+
+
+def posteriors(run: Path) -> list[dict[str, Any]]:
+    """Return the out-of-fold table."""
+    rows: list[dict[str, Any]] = pq.read_table(run / "out_of_fold.parquet").to_pylist()
+    return rows
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """Check that two runs found the same, to the bit."""
+    assert figures(one) == figures(other)
+    assert decisions(one) == decisions(other)
+    assert posteriors(one) == posteriors(other)
+    left, right = model(one), model(other)
+    assert left.keys() == right.keys()
+    for name, array in left.items():
+        np.testing.assert_array_equal(array, right[name], err_msg=name)
+    assert (one / "model" / "model.onnx").read_bytes() == (other / "model" / "model.onnx").read_bytes()
