@@ -6,6 +6,8 @@ One verb is one function with the names and defaults of the command: ``fallow.tr
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from fallow._version import __version__
@@ -48,6 +50,20 @@ def __getattr__(name: str) -> Any:
     if name in _VERBS:
         return getattr(importlib.import_module("fallow.verbs"), name)
     raise AttributeError(f"module 'fallow' has no attribute '{name}'")
+
+
+class _Doors(ModuleType):
+    """This package: what a person calls by name is the verb, also where a room has the same name.
+
+    Importing the room ``fallow.export`` would otherwise put the module in the place of the function.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _VERBS and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Doors
 
 
 def __dir__() -> list[str]:

@@ -70,7 +70,7 @@ def accuracy_interval(correct: Array, weights: Array | None = None) -> Interval:
         weights: (n,) importance of each image; the effective number of images shrinks accordingly.
     """
     w = _weights(len(correct), weights)
-    p, n = float(w @ correct), float(1 / (w @ w))
+    p, n = float(np.average(correct, weights=w)), float(1 / (w @ w))  # all right is 1, not nearly 1
     middle = (p + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 / (1 + Z95**2 / n) * sqrt(p * (1 - p) / n + Z95**2 / (4 * n * n))
     return Interval(p, max(0.0, middle - half), min(1.0, middle + half), len(correct))
