@@ -265,8 +265,12 @@ class LiveLadder:
         self._work = (what, done, total)
 
     def rung(self, result: RungResult) -> None:
-        """Add a finished rung to the waterfall."""
-        self._rows.append(_row(result, None))
+        """Add a finished rung to the waterfall; one that is there already is shown as it was measured last."""
+        row = _row(result, None)
+        if row.name in [known.name for known in self._rows]:
+            self._rows = [row if known.name == row.name else known for known in self._rows]
+        else:
+            self._rows.append(row)
         self.stage("")
 
     def close(self) -> None:
@@ -296,7 +300,7 @@ class LiveLadder:
         now = time.monotonic()
         spent, since = now - self._begun, now - self._work_begun
         stage = rung_title(self._stage) if self._stage else "working"
-        line = Text(f" {stage:<9}", style="bold").append(
+        line = Text(f" {stage:<10} ", style="bold").append(
             what.removeprefix(f"{self._stage}: "), style="not bold"
         )
         if total and since > PATIENCE:
@@ -306,7 +310,7 @@ class LiveLadder:
             )
             if 0 < done < total:
                 line.append(f"  {duration(since * (total - done) / done)} left", style="not bold")
-        clock = Text(f" {'time':<9}", style="dim")
+        clock = Text(f" {'time':<10} ", style="dim")
         if self._budget:
             clock.append_text(_meter(min(spent / self._budget, 1.0), "blue")).append(" ")
         clock.append(duration(spent) + (f" of {duration(self._budget)}" if self._budget else ""))

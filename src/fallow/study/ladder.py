@@ -222,7 +222,8 @@ class Study:
         below = None if best is None else RUNGS[best].info
         made = self.judge.judge(rung.info, below, self.mix, seconds, note)
         self._judgments.append(made)
-        self.screen.rung(self.results[-1])
+        for result in self.results:  # a new rung changes the pool mix that all figures are weighted by
+            self.screen.rung(result)
         if made.wins and not self._ahead(name):
             keep_model(self, ctx, name)
         return name if made.wins or best is None else best
@@ -240,7 +241,7 @@ class Study:
     def _held_out_fits(self, ctx: RungContext, rung: Rung, stage: Stage) -> str:
         """Fit on as many folds as the plan says; without one the first two fits tell how many there is time for."""
         name, plan, spent = rung.info.name, stage.plan(), stage.seconds()
-        seconds = self.pace.held_out_seconds(spent)
+        seconds = self.pace.held_out_seconds(spent, last=name == self.config.rung_names[-1])
         last = 0.0
         for position, fold in enumerate(self.folds):
             if plan is not None and position >= plan.folds:
