@@ -13,6 +13,7 @@ from fallow.study import (
     gain_interval,
     keep,
     mix_weights,
+    paired,
 )
 
 
@@ -40,22 +41,22 @@ def test_interval_of_a_gain_covers_the_truth_as_often_as_it_says() -> None:
 def test_the_posterior_lies_between_prior_and_evidence_and_follows_the_larger_sample() -> None:
     old = np.tile([0.0, 1.0], 10)
     new = np.ones(20)
-    few = compare(new[:4], old[:4], Prior(0.02, 0.03))
-    many = compare(np.tile(new, 20), np.tile(old, 20), Prior(0.02, 0.03))
+    few = compare(paired(new[:4], old[:4]), Prior(0.02, 0.03))
+    many = compare(paired(np.tile(new, 20), np.tile(old, 20)), Prior(0.02, 0.03))
     assert 0.02 < few.expected < 0.5
     assert few.expected < many.expected < 0.5
     assert many.p_better > few.p_better > 0.7
 
 
 def test_without_evidence_the_prior_decides() -> None:
-    assert keep(compare(None, None, Prior(0.05, 0.05)), cheap=True)
-    assert not keep(compare(None, None, Prior(-0.01, 0.05)), cheap=True)
-    assert not keep(compare(None, None, Prior(0.01, 0.05)), cheap=False)  # dear rungs must persuade
+    assert keep(compare(None, Prior(0.05, 0.05)), cheap=True)
+    assert not keep(compare(None, Prior(-0.01, 0.05)), cheap=True)
+    assert not keep(compare(None, Prior(0.01, 0.05)), cheap=False)  # dear rungs must persuade
 
 
 def test_a_rung_that_loses_clearly_is_not_kept_whatever_the_prior_hoped() -> None:
     new, old = np.zeros(60), np.ones(60)
-    assert not keep(compare(new, old, Prior(0.1, 0.05)), cheap=True)
+    assert not keep(compare(paired(new, old), Prior(0.1, 0.05)), cheap=True)
 
 
 def test_the_winner_of_equals_is_corrected_down_and_a_single_candidate_is_not() -> None:

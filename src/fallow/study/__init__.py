@@ -2,6 +2,7 @@
 
 from fallow.study.choose import (
     Comparison,
+    Paired,
     Prior,
     accuracy_interval,
     compare,
@@ -9,6 +10,7 @@ from fallow.study.choose import (
     gain_interval,
     keep,
     mix_weights,
+    paired,
 )
 from fallow.study.clock import Clock, process_age
 from fallow.study.context import RungContext
@@ -28,6 +30,7 @@ __all__ = [
     "Fold",
     "ImageSet",
     "OutOfFold",
+    "Paired",
     "Prior",
     "Rung",
     "RungContext",
@@ -40,6 +43,7 @@ __all__ = [
     "gain_interval",
     "keep",
     "mix_weights",
+    "paired",
     "prior",
     "process_age",
 ]

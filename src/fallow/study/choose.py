@@ -96,28 +96,49 @@ def gain_interval(new: Array, old: Array, weights: Array | None = None, seed: in
     return Interval(float(w @ difference), float(low - floor), float(high + floor), n)
 
 
-def compare(new: Array | None, old: Array | None, prior: Prior, weights: Array | None = None) -> Comparison:
+@dataclass(frozen=True)
+class Paired:
+    """What the held-out labels say of the difference between two rungs.
+
+    Attributes:
+        observed: Mean paired difference in accuracy.
+        variance: Variance of that mean.
+    """
+
+    observed: float
+    variance: float
+
+
+def paired(new: Array, old: Array, weights: Array | None = None) -> Paired:
+    """Return the mean paired difference in correctness and its variance.
+
+    Args:
+        new: Out-of-fold correctness of one rung, (n,), n >= 1.
+        old: The same of the other, on the same images.
+        weights: Importance of each image.
+    """
+    difference, w = np.asarray(new) - np.asarray(old), _weights(len(new), weights)
+    observed = float(w @ difference)
+    # Two virtual discordant images: the variance of n equal differences is not zero.
+    spread = (float(w @ (difference - observed) ** 2) * len(new) + 2.0 * 0.25) / (len(new) + 2)
+    return Paired(observed, spread * float(w @ w))
+
+
+def compare(evidence: Paired | None, prior: Prior) -> Comparison:
     """Combine the prior gain of a rung with the paired evidence (normal-normal).
 
     Demanding significance on 20 to 100 labels throws gains away; believing 20 labels alone follows noise. The
     posterior does neither.
 
     Args:
-        new: Out-of-fold correctness of the rung, (n,), or None where nothing can be held out.
-        old: The same of the best below it.
+        evidence: From `paired`, of the rung against the best below it; None where nothing can be held out.
         prior: Gain expected from other data sets.
-        weights: Importance of each image.
     """
-    if new is None or old is None or len(new) == 0:
+    if evidence is None:
         return Comparison(_normal_cdf(prior.mean / prior.sd), prior.mean, None)
-    difference, w = np.asarray(new) - np.asarray(old), _weights(len(new), weights)
-    observed = float(w @ difference)
-    # Two virtual discordant images: the variance of n equal differences is not zero.
-    spread = (float(w @ (difference - observed) ** 2) * len(new) + 2.0 * 0.25) / (len(new) + 2)
-    variance = spread * float(w @ w)
-    precision = 1 / prior.sd**2 + 1 / variance
-    expected = (prior.mean / prior.sd**2 + observed / variance) / precision
-    return Comparison(_normal_cdf(expected * sqrt(precision)), expected, observed)
+    precision = 1 / prior.sd**2 + 1 / evidence.variance
+    expected = (prior.mean / prior.sd**2 + evidence.observed / evidence.variance) / precision
+    return Comparison(_normal_cdf(expected * sqrt(precision)), expected, evidence.observed)
 
 
 def keep(comparison: Comparison, cheap: bool) -> bool:

@@ -17,6 +17,7 @@ from fallow.study.choose import (
     gain_interval,
     keep,
     mix_weights,
+    paired,
 )
 from fallow.study.evidence import OutOfFold
 from fallow.study.priors import prior
@@ -126,8 +127,8 @@ class Judge:
         relative = Prior(expected.mean - below.mean, expected.sd)
         where, correct = self.evidence.correct((name, best))
         if not len(where):
-            return compare(None, None, relative)
-        return compare(correct[name], correct[best], relative, self.weights(where, mix))
+            return compare(None, relative)
+        return compare(paired(correct[name], correct[best], self.weights(where, mix)), relative)
 
 
 def skewed(mix: NDArray[np.float64]) -> bool:

@@ -51,6 +51,7 @@ class Study:
         fitted: The refitted candidates as the rungs made them: what higher rungs may start from.
         finals: The same, calibrated: what is exported, tested and shown.
         notes: What a person should know: cuts, mostly.
+        unlabeled: Unlabeled images that there are; fewer take part where the budget is short.
     """
 
     def __init__(
@@ -72,12 +73,12 @@ class Study:
         self.fitted: dict[RungName, Candidate] = {}
         self.finals: dict[RungName, Candidate] = {}
         self.notes: list[str] = []
-        self._judgments: list[Judgment] = []
+        self.judgments: list[Judgment] = []
 
     @property
     def results(self) -> tuple[RungResult, ...]:
         """The rows of all finished rungs, every figure by the same measure."""
-        return self.judge.results(self._judgments, self.mix)
+        return self.judge.results(self.judgments, self.mix)
 
     @property
     def mix(self) -> NDArray[np.float64] | None:
@@ -129,7 +130,11 @@ class Study:
         bank = SpaceBank(self.config.embed, cache_dir(), self.config.offline, self.own, self.screen.progress)
         self.screen.stage("embed")
         self.plan = self._plan(data, bank)
-        if self.plan.pool < len(data.pool_ids):
+        self.unlabeled = len(data.pool_ids)
+        if self.plan.pool < self.unlabeled:
+            self.notes.append(
+                f"{self.plan.pool:,} of the {self.unlabeled:,} unlabeled images took part: the budget allowed no more."
+            )
             kept = np.sort(
                 np.random.default_rng(self.config.seed).permutation(len(data.pool_ids))[: self.plan.pool]
             )
@@ -221,7 +226,7 @@ class Study:
         seconds = before + (time.monotonic() - started if fresh else 0.0)
         below = None if best is None else RUNGS[best].info
         made = self.judge.judge(rung.info, below, self.mix, seconds, note)
-        self._judgments.append(made)
+        self.judgments.append(made)
         for result in self.results:  # a new rung changes the pool mix that all figures are weighted by
             self.screen.rung(result)
         if made.wins and not self._ahead(name):

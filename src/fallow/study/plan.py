@@ -100,10 +100,6 @@ def _backbones(data: StudyData, bank: SpaceBank, decisions: DecisionLog) -> tupl
 
 def _automatic(data: StudyData, bank: SpaceBank) -> tuple[tuple[str, ...], str]:
     side = data.audit.short_side_median
-    if bank.config.weights is None and side < _TINY:
-        return (
-            PIXELS,
-        ), f"Below {_TINY} pixels a photo backbone sees nothing that the pixels themselves do not say."
     pretrained = [name for name in candidate_backbones(offline=bank.offline) if name != PIXELS]
     if bank.config.weights is not None:
         pretrained = [HUB_BACKBONE]
@@ -118,8 +114,10 @@ def _automatic(data: StudyData, bank: SpaceBank) -> tuple[tuple[str, ...], str]:
             (PIXELS,),
             "No pretrained weights are at hand: install fallow[offline] or give --weights for much better ones.",
         )
-    if side <= _SMALL and data.audit.channels == "gray":
-        return (pretrained[0], PIXELS), "Small gray images: the backbone and the pixels themselves vote."
+    if side < _TINY or (side <= _SMALL and data.audit.channels == "gray"):
+        # Digits, 2 labels a class, dev splits: backbone 83.4 %, pixels 90.2, both 93.5.
+        rule = f"Tiny images (below {_TINY} pixels) and small gray ones: the backbone and the pixels themselves vote."
+        return (pretrained[0], PIXELS), rule
     return (pretrained[0],), "The pretrained backbone at hand."
 
 

@@ -39,6 +39,11 @@ def rows() -> tuple[PriorRow, ...]:
     return tuple(content["rows"])
 
 
+def _family(data: str) -> str:
+    """Return the data set of a row; ``clothing/pixels`` are the clothes seen by another backbone."""
+    return data.split("/")[0]
+
+
 def prior(rung: RungName, per_class: float, without: str | None = None) -> Prior:
     """Return the expected gain of ``rung`` over labels only.
 
@@ -52,7 +57,7 @@ def prior(rung: RungName, per_class: float, without: str | None = None) -> Prior
     """
     by_data: dict[str, list[tuple[float, float, float]]] = {}
     for row in rows():
-        if row["rung"] != rung or row["data"] == without:
+        if row["rung"] != rung or _family(row["data"]) == without:
             continue
         distance = (log2(row["per_class"]) - log2(max(per_class, 1.0))) / _BANDWIDTH
         # A floor keeps a data set in, weakly, when all its cells are far away: better than no prior at all.

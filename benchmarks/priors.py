@@ -1,0 +1,48 @@
+"""Write the chooser's prior, ``src/fallow/study/priors.json``, from the development cells (``ladder.py dev``).
+
+    python benchmarks/priors.py
+
+A row is a data set (as seen by a backbone), a rung and a number of labels a class: mean gain over labels only on the
+development test split, its standard deviation over draws, the number of draws. No final test image is behind it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from ladder import read_rows
+
+OUT = Path(__file__).parents[1] / "src" / "fallow" / "study" / "priors.json"
+
+
+def main() -> None:
+    gains: dict[tuple[str, str, float], list[float]] = defaultdict(list)
+    for row in read_rows("dev"):
+        name = row["data"] if row["backbone"] == "auto" else f"{row['data']}/{row['backbone']}"
+        if row["pool"] == 100:
+            name += "/small pool"
+        base = row["rungs"]["probe"]["test"]
+        for rung, made in row["rungs"].items():
+            if rung != "probe":
+                gains[name, rung, row["labels_a_class"]].append(made["test"] - base)
+    rows = [
+        {
+            "data": name,
+            "rung": rung,
+            "per_class": per_class,
+            "gain": round(float(np.mean(g)), 4),
+            "sd": round(float(np.std(g, ddof=1)), 4) if len(g) > 1 else 0.0,
+            "draws": len(g),
+        }
+        for (name, rung, per_class), g in sorted(gains.items())
+    ]
+    lines = ",\n  ".join(json.dumps(row) for row in rows)
+    OUT.write_text(f'{{"rows": [\n  {lines}\n]}}\n', encoding="utf-8")
+    print(f"{OUT}: {len(rows)} rows")
+
+
+if __name__ == "__main__":
+    main()

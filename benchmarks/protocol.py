@@ -1,0 +1,133 @@
+"""Few-labels experiments out of data sets whose every label is known: who is labeled, pool and test, by seed.
+
+The same draws for everybody who compares: a *final* test split that never changes (reported once, seeds 100-109), and a
+*dev* split drawn out of the rest by the seed (developed on, seeds 0-9), in which no final test image appears at all.
+"""
+
+from __future__ import annotations
+
+import csv
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+SUFFIXES = {".jpg", ".jpeg", ".png"}
+TEST_FRACTION = 0.2
+
+
+@dataclass(frozen=True)
+class Known:
+    """A data set with all labels: class -> files, and a ready-made final test split where there is one."""
+
+    name: str
+    files: dict[str, list[Path]]
+    test: dict[str, list[Path]] | None = None
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One experiment: lists of (file, class); the class of a pool image is for nobody's eyes."""
+
+    labeled: list[tuple[Path, str]]
+    pool: list[tuple[Path, str]]
+    test: list[tuple[Path, str]]
+
+    def write_csv(self, path: Path) -> None:
+        """Write the draw as a list that `fallow train` reads: pool images without their class."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="", encoding="utf-8") as file:
+            lines = csv.writer(file)
+            lines.writerow(["path", "label", "split"])
+            lines.writerows([f, c, "train"] for f, c in self.labeled)
+            lines.writerows([f, "", "unlabeled"] for f, _ in self.pool)
+            lines.writerows([f, c, "test"] for f, c in self.test)
+
+
+def class_folders(root: Path) -> dict[str, list[Path]]:
+    """Return class -> files of a folder of class folders."""
+    found = {}
+    for folder in sorted(d for d in root.iterdir() if d.is_dir()):
+        files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
+        if files:
+            found[folder.name] = files
+    return found
+
+
+def write_digits(root: Path) -> dict[str, list[Path]]:
+    """Write scikit-learn's 1,797 digits as class folders of PNG files, once."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    for index, (image, label) in enumerate(zip(images, digits.target, strict=True)):
+        path = root / str(label) / f"{index:04d}.png"
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    return class_folders(root)
+
+
+def load(name: str, data: Path) -> Known:
+    """Load a data set by name from the folder that holds all of them.
+
+    ``digits`` is made from scikit-learn; ``ucmerced``, ``clothing`` and ``cifar10`` are class folders, the last two
+    with a given test split: ``<data>/ucmerced/<class>``, ``<data>/clothing/{train,test}/<class>``,
+    ``<data>/cifar10/{train,test}/<class>``.
+    """
+    if name == "digits":
+        return Known(name, write_digits(data / "digits"))
+    root = data / name
+    if not root.is_dir():
+        raise SystemExit(f"there is no folder '{root}': see benchmarks/README.md for what goes where")
+    if (root / "train").is_dir():
+        return Known(name, class_folders(root / "train"), class_folders(root / "test"))
+    return Known(name, class_folders(root))
+
+
+def draw(
+    data: Known,
+    per_class: int,
+    seed: int,
+    split: str,
+    *,
+    imbalance: float = 1.0,
+    pool: int | None = None,
+) -> Draw:
+    """Draw one experiment.
+
+    Args:
+        data: All images and labels.
+        per_class: Labeled images a class.
+        seed: Which are labeled, in what order classes shrink, and (dev) which are tested.
+        split: ``final`` or ``dev``.
+        imbalance: Class sizes of pool and test fall geometrically so that largest : smallest is this.
+        pool: At most so many unlabeled images.
+    """
+    classes = list(data.files)
+    order = random.Random(f"order/{seed}").sample(range(len(classes)), len(classes))
+    keep = {c: imbalance ** (-order[i] / max(len(classes) - 1, 1)) for i, c in enumerate(classes)}
+    labeled: list[tuple[Path, str]] = []
+    rest_of: list[tuple[Path, str]] = []
+    tested: list[tuple[Path, str]] = []
+    for name, files in data.files.items():
+        shuffled = list(files)
+        random.Random(f"test/{name}").shuffle(shuffled)
+        cut = 0 if data.test else round(len(shuffled) * TEST_FRACTION)
+        final = data.test[name] if data.test else shuffled[:cut]
+        rest = shuffled[cut:]
+        random.Random(f"{seed}/{name}").shuffle(rest)
+        if split == "dev":
+            n = round(len(rest) * TEST_FRACTION)
+            test, rest = rest[:n], rest[n:]
+        else:
+            test = list(final)
+        test = test[: max(1, round(len(test) * keep[name]))]
+        mine, rest = rest[:per_class], rest[per_class:]
+        labeled += [(f, name) for f in mine]
+        rest_of += [(f, name) for f in rest[: round(len(rest) * keep[name])]]
+        tested += [(f, name) for f in test]
+    random.Random(f"pool/{seed}").shuffle(rest_of)
+    return Draw(labeled, rest_of[:pool], tested)
