@@ -12,8 +12,10 @@ from rich.console import Console
 
 from fallow.record import Counts, Interval, RungResult
 from fallow.report import LiveLadder, last_screen
+from fallow.report.page import render
 from fallow.report.words import duration, percent, plural, points, rung_title
-from tests.report.sample import bare, result
+from tests.report.sample import bare, complete, result
+from tests.report.test_page import words as text_of
 
 PATHS = {"report": Path("runs/coral-otter/report.html"), "model": Path("runs/coral-otter/model/model.onnx")}
 
@@ -191,6 +193,12 @@ def test_notes_are_on_the_screen() -> None:
     assert note in " ".join(text.split())
     assert "note    Another." in text
     assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_a_note_of_a_rung_is_told_once() -> None:
+    note = result().rungs[2].note
+    assert screen(replace(result(), notes=(note,))).count("cut short") == 1
+    assert " ".join(text_of(render(replace(complete(), notes=[note]))).split()).count("cut short") == 1
 
 
 def test_no_color_and_pipes_are_plain(monkeypatch: pytest.MonkeyPatch) -> None:

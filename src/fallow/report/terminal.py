@@ -182,7 +182,8 @@ def last_screen(
     for score in _score_lines(result):
         lines += [Text(f" {part}", style="bold") for part in textwrap.wrap(score, WIDTH - 1)]
     lines += [Text(f" {part}") for part in textwrap.wrap(short_verdict(result), WIDTH - 1)]
-    lines += _noted(result.notes)
+    told = {rung.note for rung in result.rungs}
+    lines += _noted([note for note in result.notes if note not in told])
     spent = duration(result.seconds) + (f" of {duration(budget_seconds)}" if budget_seconds else "")
     lines += [
         Text(""),
@@ -289,7 +290,8 @@ class LiveLadder:
 
     def _draw(self) -> RenderableType:
         lines = [*self._head, *(_ladder(self._rows) if self._rows else [])]
-        lines += _noted(self._notes)
+        told = {row.note for row in self._rows}
+        lines += _noted([note for note in self._notes if note not in told])
         lines += [Text("")] if self._rows or self._notes else []
         lines += self._now()
         return Group(*(line if self._unicode else _plain(line) for line in lines))
