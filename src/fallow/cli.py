@@ -41,8 +41,17 @@ _SHOWN_AS = {
 }
 _USAGE = {
     "predict": "Usage: fallow predict [OPTIONS] MODEL IMAGES...",
-    "init": "Usage: fallow init [OPTIONS] [FILE]",
+    "init": "Usage: fallow init [OPTIONS] [PATH]",
+    "demo": "Usage: fallow demo [OPTIONS]",
 }
+_FIRST_STEPS = """
+    fallow demo                             real digits, 20 of them labeled
+    fallow train photos/ --out runs/first   your own photos
+    fallow predict runs/first photos/new    name what is in others
+
+    fallow COMMAND --help                   all options of a command
+    fallow --debug COMMAND ...              the whole traceback of an error
+"""
 _EXAMPLES = {
     "train": """
     fallow train photos/                                 ten minutes, all rungs
@@ -303,6 +312,7 @@ def build_app() -> App:
         version=f"fallow {__version__}",
         help=_HELP,
         help_format="markdown",
+        help_epilogue="First steps:\n\n" + _block(inspect.cleandoc(_FIRST_STEPS).splitlines()),
         result_action="return_value",
     )
     commands = {
@@ -376,4 +386,7 @@ def _stop_on_signals(received: list[int]) -> None:
 
 
 def _sentence(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    text = " ".join(str(error).split())
+    if isinstance(error, CycloptsError):
+        text += f" See  {' '.join(('fallow', *(error.command_chain or ())))} --help"
+    return text

@@ -24,7 +24,7 @@ OPTIONS = {
     "evaluate": ("MODEL", "DATA", "--split", "--json"),
     "export": ("RUN", "--out", "--format", "--json"),
     "methods": ("--json",),
-    "init": ("FILE", "--json"),
+    "init": ("PATH", "--json"),
     "doctor": ("--json",),
     "demo": ("--out", "--seed", "--budget", "--json"),
 }

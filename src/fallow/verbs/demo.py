@@ -56,10 +56,12 @@ def _is_demo(run: Path) -> bool:
 
 
 def demo(
-    out: Annotated[Path, Parameter(help="Run directory.")] = Path("runs/demo"),
+    out: Annotated[Path, Parameter(help="Folder for the run.", name="--out", metavar="FOLDER")] = Path(
+        "runs/demo"
+    ),
     *,
-    seed: Annotated[int, Parameter(help="Seed of the draw of labels and of the run.")] = 0,
-    budget: Annotated[str, Parameter(help="Wall clock for the run.")] = "2m",
+    seed: Annotated[int, Parameter(help="Seed of the draw of labels and of the run.", metavar="N")] = 0,
+    budget: Annotated[str, Parameter(help="Wall clock for the run: 90s, 2m.", metavar="TIME")] = "2m",
 ) -> Result:
     """Train on 1,797 real digits of which 20 are labeled, in under two minutes, without a network or a GPU.
 

@@ -20,7 +20,9 @@ def export(
     run: Annotated[Path, Parameter(help="Run directory, or its model/ folder.")],
     /,
     *,
-    out: Annotated[Path, Parameter(help="Folder to write; must not exist or be empty.")] = Path("model"),
+    out: Annotated[
+        Path, Parameter(help="Folder to write; must not exist or be empty.", metavar="FOLDER")
+    ] = Path("model"),
     format: Annotated[
         Literal["all", "onnx"],
         Parameter(help="onnx: the ONNX file and labels.json alone, for other programs."),

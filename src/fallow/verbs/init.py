@@ -35,7 +35,9 @@ def _lines(model: type[Section], indent: str = "") -> list[str]:
 
 
 def init(
-    path: Annotated[Path, Parameter(help="File to write; must not exist.")] = Path("fallow.yaml"),
+    path: Annotated[Path, Parameter(help="File to write; must not exist.", metavar="FILE")] = Path(
+        "fallow.yaml"
+    ),
     /,
 ) -> Said:
     """Write a config file with every option, its default and what it means.
@@ -50,5 +52,7 @@ def init(
     try:
         write_bytes(path, ("\n".join(_lines(TrainConfig)).lstrip("\n") + "\n").encode())
     except OSError as error:
-        raise RunError(f"'{path}' cannot be written ({error.strerror or error}): name another file") from error
+        raise RunError(
+            f"'{path}' cannot be written ({error.strerror or error}): name another file"
+        ) from error
     return Said(f"wrote {path}; give it to  fallow train DATA --config {path}", {"path": str(path)})

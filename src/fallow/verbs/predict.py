@@ -210,7 +210,9 @@ def predict(
     model: Annotated[Path, Parameter(help="Run directory, or its model/ folder.")],
     /,
     *images: Annotated[str, Parameter(help="Files, folders or globs.")],
-    out: Annotated[Path | None, Parameter(help="Write to this file instead of the screen.")] = None,
+    out: Annotated[
+        Path | None, Parameter(help="Write to this file instead of the screen.", metavar="FILE")
+    ] = None,
     format: Annotated[
         Format,
         Parameter(help="csv: path, label, probability, error. jsonl: a line each with all probabilities."),
