@@ -1,6 +1,6 @@
 """Killed anywhere, resumed: the same result.
 
-    python benchmarks/kill_resume.py [--kills 20] [--seed 0] [--out benchmarks/results/kill_resume.json]
+    python benchmarks/kill_resume.py [--kills 20] [--seed 0] [--backbone pixels] [--out benchmarks/results/kill_resume.json]
 
 Runs ``fallow train`` on digits (2 labels a class) once without a disturbance. Then, for each of N moments spread at
 random over the time from its first file to its end (and one before), starts it again, kills it at that moment with
@@ -36,8 +36,10 @@ from fallow.verbs.demo import write_digits
 RESULTS = Path(__file__).parent / "results" / "kill_resume.json"
 
 
+asked = ["--offline", "--budget", "5m", "--set", "choose.repeats=3"]
+
+
 def command(data: Path, out: Path, *more: str) -> list[str]:
-    asked = ["--offline", "--budget", "20m", "--set", "choose.repeats=3"]
     program = "from fallow.cli import main; main()"
     return [sys.executable, "-c", program, "train", str(data), "--out", str(out), "--json", *asked, *more]
 
@@ -130,7 +132,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--backbone", default="pixels", help="pixels: seconds a run; auto: what a user gets")
     options = parser.parse_args()
+    asked.extend(["--backbone", options.backbone])
     rng = np.random.default_rng(options.seed)
     with tempfile.TemporaryDirectory(prefix="fallow-kill-") as folder:
         work = Path(folder)
@@ -153,6 +157,7 @@ def main() -> None:
         "runs_with_more_test_reads": sum(r["more_reads"] > 0 for r in rows),
         "seconds_undisturbed": round(length, 1),
         "seed": options.seed,
+        "backbone": options.backbone,
         "rows": rows,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -349,8 +349,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     _stop_on_signals(received)
     try:
         app = build_app()
-        app.suppress_keyboard_interrupt = False  # it is told apart from SIGTERM, and told in a sentence, below
+        app.suppress_keyboard_interrupt = (
+            False  # it is told apart from SIGTERM, and told in a sentence, below
+        )
         app(arguments, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
     except (FallowError, CycloptsError) as error:
         if debug:
             raise
@@ -365,6 +368,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         # The reader of a pipe went away (`fallow predict ... | head`): nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
+    if argv is None:
+        # All is written. Taking the networks' libraries apart would keep a person waiting for seconds.
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _stop_on_signals(received: list[int]) -> None:

@@ -21,7 +21,7 @@ from fallow.study.clock import Clock
 from fallow.study.evidence import OutOfFold
 from fallow.study.judge import Judge, Judgment
 from fallow.study.pace import Pace
-from fallow.study.rung import RungInfo
+from fallow.study.rung import Cost, RungInfo
 from fallow.study.stage import Stage, StagePlan, elapsed_before
 from tests.study.digits import FEW, assert_same, decisions, figures, hasten, train, write_digits
 
@@ -47,7 +47,7 @@ def test_a_cut_by_the_clock_is_kept_on_resume_and_on_replay_though_there_is_time
 ) -> None:
     hasten(monkeypatch, tmp_path / "cache")
     with monkeypatch.context() as hurry:
-        hurry.setattr(Pace, "held_out_seconds", lambda self, spent: spent + 1e-9)
+        hurry.setattr(Pace, "held_out_seconds", lambda self, spent, last: spent + 1e-9)
         train(data, tmp_path / "cut")
         stop_before_the_test_split(hurry)
         with pytest.raises(Stopped):
@@ -71,6 +71,7 @@ def test_a_rung_skipped_for_the_budget_stays_skipped(
     hasten(monkeypatch, tmp_path / "cache")
     with monkeypatch.context() as hurry:
         hurry.setattr(Pace, "left", property(lambda self: -1.0))
+        hurry.setattr(RUNGS["propagate"], "estimate", lambda ctx: Cost(60.0))
         train(data, tmp_path / "cut")
         stop_before_the_test_split(hurry)
         with pytest.raises(Stopped):
@@ -81,6 +82,9 @@ def test_a_rung_skipped_for_the_budget_stays_skipped(
         made = decisions(tmp_path / run)["propagate.folds"]
         assert made["value"] == "skipped"
     assert figures(tmp_path / "cut") == figures(tmp_path / "resumed")
+    assert figures(tmp_path / "cut")["verdict"].startswith(
+        "The budget left no time to learn from the unlabeled images"
+    )
     assert read_config(tmp_path / "cut" / "config.yaml")["rungs"] == "probe"
 
 

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-EXIT_SECONDS = 0.8
+EXIT_SECONDS = 0.3
 """What a process takes to end after its last file: part of the wall clock that a person waits for."""
 TOLERANCE = 1.1
 """A budget is kept when no more than this multiple of it is used."""

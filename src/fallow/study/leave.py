@@ -156,13 +156,27 @@ def _result(study: Study, ctx: RungContext, choice: Choice, tested: Tested) -> S
         chosen=chosen,
         rungs=rungs,
         claim=claim,
-        verdict=verdict(ctx.data.counts, opponent, chosen, gain, claim, worth, weights is not None),
+        verdict=verdict(
+            ctx.data.counts,
+            opponent,
+            chosen,
+            gain,
+            claim,
+            worth,
+            mixed=weights is not None,
+            cut=study.unlabeled > 0 and not any(j.info.needs_pool for j in study.judgments) and _asked(study),
+        ),
         worth_labels=worth,
         labels_worth_note=remark,
         waterfall=_waterfall(study, rungs, best),
         export_agreement=tested.agreement,
         test_reads=tested.reads,
     )
+
+
+def _asked(study: Study) -> bool:
+    """Say whether any rung that learns from unlabeled images was asked for."""
+    return any(RUNGS[name].info.needs_pool for name in study.config.rung_names)
 
 
 def _own_up(study: Study) -> None:

@@ -13,12 +13,15 @@ from fallow.study.spaces import spaces_of
 from fallow.study.stage import StagePlan
 from fallow.types import RungName
 
-_FOLDS_SHARE = 0.4
-"""Share of the time left that held-out fits of one rung may take: the rungs above it need the rest."""
+_FOLDS_SHARE, _LAST_SHARE = 0.4, 0.8
+"""Share of the time left that held-out fits of a rung may take: the rungs above need the rest; above the last is none."""
 _SLACK = 1.25
 """A planned number of fits is cut only when it takes this much longer than planned."""
-_REPORT_SECONDS, _REPORT_SHARE = 2.5, 0.1
-"""What writing the report takes at least, and the share of the budget that is kept for it up to ten seconds."""
+_REPORT_SECONDS, _REPORT_SHARE, _REPORT_MOST = 1.5, 0.05, 5.0
+"""What writing the report takes at least, and the share of the budget that is kept for it up to some seconds."""
+_STRETCH, _STRETCH_MOST = 0.05, 3.0
+"""A rung that needs no more than this share of the budget, up to some seconds, is tried though the time is up: the
+promise is to end within a tenth of the budget, and the rung is what the run is for."""
 _EXPORT_SECONDS = 1.0
 
 
@@ -52,7 +55,7 @@ class Pace:
     def __init__(self, clock: Clock, ctx: RungContext, embed_seconds: float) -> None:
         self.clock = clock
         seen = len(ctx.data.labeled_ids) + len(ctx.data.pool_ids)
-        self.report = max(_REPORT_SECONDS, min(_REPORT_SHARE * clock.budget, 10.0))
+        self.report = max(_REPORT_SECONDS, min(_REPORT_SHARE * clock.budget, _REPORT_MOST))
         self.reserve = embed_seconds * len(ctx.data.test_ids) / seen + self.report + _EXPORT_SECONDS
 
     @property
@@ -62,7 +65,7 @@ class Pace:
 
     def skip(self, name: RungName, seconds: float) -> StagePlan | None:
         """Return the plan to leave a rung out when even its refit, of ``seconds``, does not fit; else None."""
-        if seconds <= self.left:
+        if seconds <= max(self.left, min(_STRETCH * self.clock.budget, _STRETCH_MOST)):
             return None
         left = max(self.left, 0.0)
         note = f"{name} was skipped: it needs about {seconds:.0f} s and {left:.0f} s were left for it."
@@ -72,9 +75,14 @@ class Pace:
             0, 0.0, True, note, Decision(f"{name}.folds", "skipped", "rule", rule, dict(figures))
         )
 
-    def held_out_seconds(self, spent: float) -> float:
-        """Return what the held-out fits of the next rung may take in all, ``spent`` by an interrupted run included."""
-        return spent + _FOLDS_SHARE * max(self.left, 0.0)
+    def held_out_seconds(self, spent: float, last: bool = False) -> float:
+        """Return what the held-out fits of a rung may take in all, ``spent`` by an interrupted run included.
+
+        Args:
+            spent: Seconds that they took before.
+            last: No rung comes above it.
+        """
+        return spent + (_LAST_SHARE if last else _FOLDS_SHARE) * max(self.left, 0.0)
 
     def cut(
         self,
@@ -113,7 +121,7 @@ class Pace:
     def _planned(self, name: RungName, count: int, folds: int, each: float, seconds: float) -> StagePlan:
         if count >= folds:
             return StagePlan(folds, seconds)
-        rule = f"Held-out fits of a rung may take {_FOLDS_SHARE:.0%} of the time left: as many folds as fit."
+        rule = "Held-out fits of a rung may take a share of the time left: as many folds as fit."
         figures = {
             "folds": folds,
             "seconds_a_fit": round(each, 2),

@@ -15,6 +15,7 @@ def verdict(
     claim: bool,
     worth: int | None,
     mixed: bool = False,
+    cut: bool = False,
 ) -> str:
     """Return the verdict on a run.
 
@@ -25,10 +26,16 @@ def verdict(
         gain: Paired gain of chosen over labels only on held-out labels; None where nothing could be held out.
         claim: Whether the 95 % interval of the gain excludes no gain.
         worth: Labels that the unlabeled images were worth.
+        cut: The budget left no time for what needs the unlabeled images.
         mixed: Held-out figures are weighted to the pool's estimated class shares, which differ much.
     """
     opponent = _WORDS.get(labels_only.rung, labels_only.rung)
-    if counts.unlabeled == 0:
+    if cut:
+        sentence = (
+            "The budget left no time to learn from the unlabeled images, so this is the best model from your "
+            f"{counts.labeled} labels alone ({opponent}): give a larger one."
+        )
+    elif counts.unlabeled == 0:
         sentence = f"There were no unlabeled images, so this is the best model from your {counts.labeled} labels alone ({opponent})."
     elif chosen.rung == labels_only.rung:
         sentence = f"Labels alone were better: the {counts.unlabeled:,} unlabeled images did not help, and you get {opponent}."
