@@ -7,45 +7,30 @@ from numpy.typing import NDArray
 
 Probs = NDArray[np.floating]
 
+PRETENDED_LABELS = 2.0
+"""Labels a class at which the pool's soft labels and the labels' own shares count the same."""
 
-def estimate_mix(
-    probs: Probs, source_mix: Probs | None = None, *, prior_rows: float = 2.0, max_steps: int = 100
-) -> NDArray[np.float64]:
-    """Estimate class proportions from posteriors by EM (Saerens et al., Neural Computation 2002), shrunk to
-    equal.
 
-    The posteriors' model was fitted where classes had the proportions ``source_mix``. EM alternates between
-    reweighting the posteriors to the current estimate and averaging them; ``prior_rows`` pretended images of
-    each class keep a class from vanishing and pull a small pool to equal proportions.
+def estimate_mix(probs: Probs, label_counts: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Estimate class proportions: the mean of the pool's soft labels, shrunk to the labels' shares where these are few.
+
+    The soft labels come from a model that has learned from the pool already, so that its own mean follows the pool.
+    Expectation maximization (Saerens et al., Neural Computation 2002), which corrects a model that knows nothing of
+    the shift, counts it twice here: on clothes with 5 labels a class its estimate is off by 0.31 (total variation),
+    the plain mean by 0.13, equal shares by 0.27. The shrinking is to the shares among the labels: people label either
+    a random draw, which looks like the pool, or as many of each class, which says nothing of it.
 
     Args:
-        probs: (n, c) class probabilities of the pool, calibrated; rows sum to 1.
-        source_mix: (c,) proportions behind ``probs``; default: equal.
-        prior_rows: Pretended images per class.
-        max_steps: EM steps at most.
+        probs: (n, c) class probabilities of the pool; rows sum to 1.
+        label_counts: (c,) labeled images of each class. With k in the median class the mean weighs k / (k + 2).
 
     Returns:
-        (c,) float64, positive, sums to 1.
+        (c,) float64, sums to 1.
     """
-    n, c = probs.shape
-    equal = np.full(c, 1.0 / c)
-    if n == 0:
-        return equal
-    source = equal if source_mix is None else np.maximum(np.asarray(source_mix, np.float64), 1e-12)
-    ratio_base = probs.astype(np.float64) / source
-    mix = _shrunk(probs.sum(axis=0, dtype=np.float64), prior_rows)
-    for _ in range(max_steps):
-        joint = ratio_base * mix
-        total = joint.sum(axis=1, keepdims=True)
-        posterior = np.where(total > 0, joint / np.maximum(total, 1e-300), mix)
-        updated = _shrunk(posterior.sum(axis=0), prior_rows)
-        moved = float(np.abs(updated - mix).max())
-        mix = updated
-        if moved < 1e-6:
-            break
-    return mix
-
-
-def _shrunk(counts: NDArray[np.float64], prior_rows: float) -> NDArray[np.float64]:
-    padded = counts + prior_rows
-    return np.asarray(padded / padded.sum(), dtype=np.float64)
+    shares = label_counts / label_counts.sum()
+    if not len(probs):
+        return np.asarray(shares, dtype=np.float64)
+    per_class = float(np.median(label_counts))
+    trust = per_class / (per_class + PRETENDED_LABELS)
+    mixed = trust * probs.mean(axis=0, dtype=np.float64) + (1 - trust) * shares
+    return np.asarray(mixed / mixed.sum(), dtype=np.float64)

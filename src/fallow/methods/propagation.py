@@ -179,7 +179,8 @@ def propagate(
         ),
         "agreement_with_spread": _mean(spread_probs[pool].argmax(axis=1) == probs[pool].argmax(axis=1)),
     }
-    return Propagation(probs[pool], weights[pool], estimate_mix(probs[pool]), head, figures)
+    mix = estimate_mix(probs[pool], np.bincount(labels[known], minlength=n_classes))
+    return Propagation(probs[pool], weights[pool], mix, head, figures)
 
 
 def _refit(

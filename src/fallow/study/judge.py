@@ -25,7 +25,8 @@ from fallow.study.rung import Candidate, RungInfo
 from fallow.types import RungName
 
 _SKEW = 3.0
-"""Past this ratio between largest and smallest class of the pool, held-out figures are weighted to the pool's mix."""
+"""Once the pool has this many times as much of one class than of another, compared with the labels, held-out figures
+are weighted to the pool's mix."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Judge:
         self, where: NDArray[np.int64], mix: NDArray[np.float64] | None
     ) -> NDArray[np.float64] | None:
         """Return the weights of held-out images that give their classes the pool's shares; None where all weigh alike."""
-        if mix is None or not skewed(mix) or not len(where):
+        if mix is None or not len(where) or not skewed(mix, self.evidence.y):
             return None
         return mix_weights(self.evidence.y[where], mix)
 
@@ -131,9 +132,15 @@ class Judge:
         return compare(paired(correct[name], correct[best], self.weights(where, mix)), relative)
 
 
-def skewed(mix: NDArray[np.float64]) -> bool:
-    """Return True where the largest class of the pool has more than three times as many images as the smallest."""
-    return float(mix.max() / max(float(mix.min()), 1e-6)) > _SKEW
+def skewed(mix: NDArray[np.float64], y: NDArray[np.int64]) -> bool:
+    """Return True where class shares differ between pool and labels by more than three to one.
+
+    Args:
+        mix: Estimated share of each class in the pool, (classes,).
+        y: Classes of all labeled images.
+    """
+    ratio = mix / np.maximum(np.bincount(y, minlength=len(mix)) / len(y), 1e-12)
+    return float(ratio.max() / max(float(ratio.min()), 1e-6)) > _SKEW
 
 
 def pool_mix(finals: Mapping[RungName, Candidate]) -> NDArray[np.float64] | None:
@@ -141,12 +148,13 @@ def pool_mix(finals: Mapping[RungName, Candidate]) -> NDArray[np.float64] | None
     return next((c.mix for c in reversed(list(finals.values())) if c.mix is not None), None)
 
 
-def weights_decision(mix: NDArray[np.float64]) -> Decision:
+def weights_decision(mix: NDArray[np.float64], y: NDArray[np.int64]) -> Decision:
     """Return what the pool's class shares mean for held-out figures."""
     return Decision(
         "choose.weights",
-        "pool mix" if skewed(mix) else "as labeled",
+        "pool mix" if skewed(mix, y) else "as labeled",
         "rule",
-        f"Held-out figures follow the pool's estimated class shares once these differ by more than {_SKEW:g} to 1.",
+        "Held-out figures follow the pool's estimated class shares once these differ from the labels' by more than "
+        f"{_SKEW:g} to 1.",
         {"mix": [round(float(m), 4) for m in mix]},
     )

@@ -222,7 +222,7 @@ class Study:
         self.evidence.calibrate(name, temperature)
         self.fitted[name], self.finals[name] = fitted, fitted.calibrated(temperature)
         if self.mix is not None:
-            self.decisions.add(weights_decision(self.mix))
+            self.decisions.add(weights_decision(self.mix, ctx.data.y))
         seconds = before + (time.monotonic() - started if fresh else 0.0)
         below = None if best is None else RUNGS[best].info
         made = self.judge.judge(rung.info, below, self.mix, seconds, note)

@@ -66,7 +66,7 @@ class PropagateRung(Rung):
                     "pool.mix",
                     {c: round(float(m), 4) for c, m in zip(ctx.data.classes, mix, strict=True)},
                     "rule",
-                    "Class shares of the pool, estimated by expectation maximization and shrunk to equal.",
+                    "Class shares of the pool: the mean of its soft labels, shrunk to the labels' own shares where these are few.",
                     figures,  # type: ignore[arg-type]
                 )
             )

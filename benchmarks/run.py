@@ -1,0 +1,51 @@
+"""Run benchmarks by name, or all of them; finished cells are kept in ``results/`` and skipped.
+
+python benchmarks/run.py all|dev|priors|final|demo|budget|parity|kill|speed|tables --data DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+STEPS: dict[str, list[str]] = {
+    "dev": ["ladder.py", "dev", "--data", "{data}"],
+    "priors": ["priors.py"],
+    "final": ["ladder.py", "final", "--data", "{data}"],
+    "demo": ["demo.py"],
+    "budget": ["budget.py", "--data", "{data}"],
+    "parity": ["onnx_parity.py", "--data", "{data}"],
+    "kill": ["kill_resume.py"],
+    "speed": ["embed_speed.py", "{data}/ucmerced", "--out", str(HERE / "results" / "embed_speed.json")],
+    "tables": ["tables.py"],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["all", *STEPS], nargs="?", default="all")
+    default = os.environ.get("FALLOW_BENCH_DATA", ".data")
+    parser.add_argument(
+        "--data", default=default, help="folder with the data sets [FALLOW_BENCH_DATA, else .data]"
+    )
+    options = parser.parse_args()
+    for name in STEPS if options.what == "all" else [options.what]:
+        step = [part.format(data=options.data) for part in STEPS[name]]
+        print(f"== {name}", flush=True)
+        if name == "tables":
+            made = subprocess.run(
+                [sys.executable, HERE / step[0]], check=True, capture_output=True, text=True
+            )
+            (HERE / "TABLES.md").write_text(made.stdout, encoding="utf-8")
+            continue
+        subprocess.run([sys.executable, HERE / step[0], *step[1:]], check=True)
+
+
+if __name__ == "__main__":
+    main()

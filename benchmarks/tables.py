@@ -1,0 +1,170 @@
+"""Print the committed figures as tables (Markdown): the promises, and what the chooser is worth.
+
+python benchmarks/tables.py > benchmarks/TABLES.md
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from ladder import read_rows
+from scipy.stats import t as student
+
+from fallow.study import Paired, Prior, compare, keep, prior
+
+Row = dict[str, Any]
+Policy = Callable[[Row], str]
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the mean and its 95 % interval (Student's t over seeds)."""
+    x = np.asarray(values, float)
+    half = (
+        float(student.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x)))
+        if len(x) > 1
+        else float("nan")
+    )
+    return float(x.mean()), float(x.mean()) - half, float(x.mean()) + half
+
+
+def shown(values: Sequence[float]) -> str:
+    mean, low, high = (100 * v for v in interval(values))
+    return f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def cells(rows: list[Row]) -> dict[tuple[Any, ...], list[Row]]:
+    """Group rows by everything but the seed."""
+    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row["data"], row["backbone"], row["pool"], row["imbalance"], row["per_class"]].append(row)
+    return dict(sorted(groups.items(), key=lambda item: tuple(str(v).zfill(8) for v in item[0])))
+
+
+def title(key: tuple[Any, ...]) -> str:
+    data, backbone, pool, imbalance, _ = key
+    extras = [
+        f"pool {imbalance:g}:1" if imbalance != 1 else "",
+        f"{pool:,} in the pool" if pool else "",
+        f"backbone {backbone}" if backbone != "auto" else "",
+    ]
+    return ", ".join([data, *filter(None, extras)])
+
+
+def test(row: Row, rung: str, what: str = "test") -> float:
+    return float(row["rungs"][rung][what])
+
+
+def promises(rows: list[Row]) -> list[str]:
+    """Return the table of the final cells."""
+    lines = [
+        "| data | labels a class | seeds | labels only | reference spreading | chosen | chosen - reference | "
+        "chosen - labels only | regret | balanced: labels only, chosen | seconds, mean and most |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for key, group in cells(rows).items():
+        chosen = [test(r, r["chosen"]) for r in group]
+        base = [test(r, "probe") for r in group]
+        plain = [r["reference"]["plain"]["spread"] for r in group]
+        best = max(float(np.mean([test(r, name) for r in group])) for name in group[0]["rungs"])
+        seconds = [r["seconds"] for r in group]
+        balanced = [np.mean([test(r, n, "balanced_test") for r in group]) for n in ("probe",)]
+        balanced += [np.mean([test(r, r["chosen"], "balanced_test") for r in group])]
+        lines.append(
+            f"| {title(key)} | {key[-1]} | {len(group)} | {100 * np.mean(base):.1f} | {100 * np.mean(plain):.1f} | "
+            f"**{100 * np.mean(chosen):.1f}** | {shown([c - p for c, p in zip(chosen, plain, strict=True)])} | "
+            f"{shown([c - b for c, b in zip(chosen, base, strict=True)])} | "
+            f"{100 * (best - np.mean(chosen)):.2f} | {100 * balanced[0]:.1f}, {100 * balanced[1]:.1f} | "
+            f"{np.mean(seconds):.0f}, {max(seconds):.0f} |"
+        )
+    return lines
+
+
+def same_vectors(rows: list[Row]) -> list[str]:
+    """Return the table against the reference on the very vectors (averaged over views) that the rungs saw."""
+    lines = [
+        "| data | labels a class | reference on our vectors: labels only, spreading | chosen - that spreading |",
+        "|---|---|---|---|",
+    ]
+    for key, group in cells(rows).items():
+        other = [r["reference"]["same_vectors"] for r in group]
+        gap = [test(r, r["chosen"]) - o["spread"] for r, o in zip(group, other, strict=True)]
+        lines.append(
+            f"| {title(key)} | {key[-1]} | {100 * np.mean([o['labels_only'] for o in other]):.1f}, "
+            f"{100 * np.mean([o['spread'] for o in other]):.1f} | {shown(gap)} |"
+        )
+    return lines
+
+
+def choose(row: Row) -> str:
+    """Choose again with the shipped prior, the cell's own data set left out."""
+    evidence = None if row["evidence"] is None else Paired(*row["evidence"])
+    made = compare(evidence, prior("propagate", row["labels_a_class"], row["data"]))
+    return "propagate" if keep(made, cheap=True) else "probe"
+
+
+def by_evidence_alone(row: Row) -> str:
+    """Choose by the sign of the held-out difference; without any, spread."""
+    evidence = None if row["evidence"] is None else Paired(*row["evidence"])
+    return "propagate" if keep(compare(evidence, Prior(1e-9, 10.0)), cheap=True) else "probe"
+
+
+def if_significant(row: Row) -> str:
+    """Choose propagation only where the 95 % interval of its gain excludes no gain."""
+    gain = row["rungs"]["propagate"]["gain"]
+    return "propagate" if gain is not None and gain[1] > 0 else "probe"
+
+
+POLICIES: dict[str, Policy] = {
+    "chooser (prior and evidence)": choose,
+    "always propagate": lambda row: "propagate",
+    "only if significant": if_significant,
+    "held-out figure alone": by_evidence_alone,
+    "never": lambda row: "probe",
+    "hindsight": lambda row: max(("probe", "propagate"), key=lambda name: test(row, name)),
+}
+
+
+def choosing(rows: list[Row]) -> list[str]:
+    """Return the expected accuracy of each policy: the mean over cells of the mean over seeds."""
+    groups = cells(rows)
+    lost = {
+        key for key, g in groups.items() if np.mean([test(r, "propagate") - test(r, "probe") for r in g]) < 0
+    }
+    lines = [
+        f"{len(groups)} cells, {len(rows)} runs; in {len(lost)} cells propagation loses to labels only in the mean.",
+        "",
+        "| policy | mean accuracy, all cells | where propagation wins | where it loses |",
+        "|---|---|---|---|",
+    ]
+    for name, policy in POLICIES.items():
+        means = {key: float(np.mean([test(r, policy(r)) for r in g])) for key, g in groups.items()}
+        won = [m for key, m in means.items() if key not in lost]
+        others = [m for key, m in means.items() if key in lost]
+        lines.append(
+            f"| {name} | {100 * np.mean(list(means.values())):.2f} | {100 * np.mean(won):.2f} | "
+            f"{f'{100 * np.mean(others):.2f}' if others else '-'} |"
+        )
+    return lines
+
+
+def main() -> None:
+    final, dev = read_rows("final"), read_rows("dev")
+    print(
+        "# Measured\n\nHow, and the commands: [README.md](README.md). Accuracies in percent, on test images that nothing"
+    )
+    print("was chosen by; differences are paired by seed, with 95 % intervals (Student's t over seeds).\n")
+    if final:
+        print("## The promises (final split)\n", *promises(final), "", sep="\n")
+        print(
+            "## Against the baseline on the same, view-averaged vectors\n", *same_vectors(final), "", sep="\n"
+        )
+        print("## The chooser on the final split\n", *choosing(final), "", sep="\n")
+    if dev:
+        print("## The chooser on the development cells, hard ones included\n", *choosing(dev), "", sep="\n")
+
+
+if __name__ == "__main__":
+    main()
