@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 
 import fallow
 import fallow.study.leave
-from fallow.config import TrainConfig
+from fallow.config import EmbedConfig, TrainConfig
 from fallow.data import audit, open_source
 from fallow.models import Embedder
 from fallow.record import DecisionLog
@@ -61,13 +61,24 @@ def hasten(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
 
 def train(data: Path, out: Path, **options: Any) -> fallow.Result:
     """Run a study on pixels with two repeats, quietly."""
-    asked = {"offline": True, "budget": "10m", "show": "nothing", "set": {"choose.repeats": 2}, **options}
+    asked = {
+        "offline": True,
+        "budget": "10m",
+        "show": "nothing",
+        "set": {"choose.repeats": 2},
+        "embed": {"backbone": "pixels"},
+        **options,
+    }
     return fallow.train(str(data), out=out, **asked)
 
 
 def context(data: Path, cache: Path) -> RungContext:
     """Return what rungs look at, for the images of a folder."""
-    decisions, config, clock = DecisionLog(), TrainConfig(offline=True), Clock(600)
+    decisions, config, clock = (
+        DecisionLog(),
+        TrainConfig(offline=True, embed=EmbedConfig(backbone="pixels")),
+        Clock(600),
+    )
     made = StudyData.build(audit(open_source(str(data))), 0, decisions)
     bank = SpaceBank(config.embed, cache, offline=True)
     plan = plan_spaces(made, bank, clock, decisions)

@@ -200,7 +200,7 @@ def test_a_signal_ends_the_run_with_its_code_a_sentence_and_a_model_that_works(
 
     monkeypatch.setattr(RUNGS["propagate"], "fit", struck)
     with pytest.raises(SystemExit) as end:
-        main(["train", str(data), "--out", str(out), "--offline"])
+        main(["train", str(data), "--out", str(out), "--offline", "--backbone", "pixels"])
     assert end.value.code == code
     said = capsys.readouterr().err.strip()
     assert said.count("\n") == 0

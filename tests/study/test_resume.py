@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import fallow
+from fallow.errors import RunError
 from fallow.export import load_bundle
 from fallow.verbs.predict import predict_images
 from tests.study.digits import FEW, assert_same, decisions, figures, hasten, posteriors, train, write_digits
@@ -178,3 +179,16 @@ def test_replayed_from_its_config_a_run_finds_the_same(
         ).read_bytes()
     values = {name: d["value"] for name, d in decisions(Path("first")).items() if name != "embed.budget"}
     assert values.items() <= {name: d["value"] for name, d in decisions(Path("second")).items()}.items()
+
+
+@pytest.mark.parametrize("split", ["train/0", "unlabeled", "test/0"])
+def test_a_run_does_not_go_on_with_other_images(
+    split: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasten(monkeypatch, tmp_path / "cache")
+    data = write_digits(tmp_path / "data", **FEW)  # type: ignore[arg-type]
+    train(data, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    sorted((data / split).iterdir())[0].unlink()
+    with pytest.raises(RunError, match="changed since"):
+        train(data, tmp_path / "run", resume=True)

@@ -97,10 +97,12 @@ class StudyData:
     def fingerprint(self) -> str:
         """Return a hash of all that a result depends on, so that a resumed run can tell whether the data changed."""
         digest = hashlib.blake2b(digest_size=16)
-        hashes = self.table.column("pixel_hash", [*self.labeled_ids, *self.pool_ids])
-        for name, pixel in zip([*self.labeled_ids, *self.pool_ids], hashes, strict=True):
-            digest.update(f"{name}\0{pixel}\0".encode())
-        digest.update(self.y.tobytes())
+        for ids in (self.labeled_ids, self.pool_ids, self.test_ids):
+            for name, pixel in zip(ids, self.table.column("pixel_hash", ids), strict=True):
+                digest.update(f"{name}\0{pixel}\0".encode(errors="surrogateescape"))
+            digest.update(b"\n")
+        digest.update("\0".join(self.groups).encode(errors="surrogateescape"))
+        digest.update(self.y.tobytes() + self.in_validation.tobytes())
         return digest.hexdigest()
 
 
