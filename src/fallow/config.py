@@ -40,8 +40,8 @@ class Section(BaseModel):
         kind = cls.model_fields[info.field_name or ""].annotation
         if isinstance(value, bool) and kind is not bool:
             raise PydanticCustomError("no_truth_value", "no truth value")
-        if isinstance(value, int | float) and Path in get_args(kind):
-            return str(value)
+        if isinstance(value, int | float | str) and Path in get_args(kind):
+            return Path(str(value)).expanduser()  # a shell leaves the ~ in --out=~/runs as it is
         return value
 
 

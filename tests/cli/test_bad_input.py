@@ -217,22 +217,33 @@ def test_too_little_disk_is_refused_before_anything_is_done(
     assert fallow("train", data, "--out", "run").code == 0
 
 
+@pytest.mark.parametrize(
+    ("file", "usable"),
+    [
+        (".splits.parquet.", False),
+        ("1-probe/metrics.jsonl", False),
+        ("model.safetensors", False),
+        ("2-propagate/.final.json", True),
+        (".report.html.", True),
+    ],
+)
 def test_a_disk_that_fills_up_leaves_what_was_computed_and_the_run_goes_on_from_there(
-    fallow: Fallow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fallow: Fallow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, usable: bool
 ) -> None:
     data = photos(tmp_path / "data")
     fsync = os.fsync
 
     def full(descriptor: int) -> None:
-        if "propagate" in os.readlink(f"/proc/self/fd/{descriptor}"):
+        if file in os.readlink(f"/proc/self/fd/{descriptor}"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         fsync(descriptor)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        refused(fallow("train", data, "--out", "run"), "disk is full", "--resume")
-    assert (Path("run/stages/1-probe/final.json")).is_file()
-    assert fallow("predict", "run", data / "unlabeled").out.count("\n") == 9
+        refused(fallow("train", data, "--out", "run"), "free some space", "--resume")
+    assert not list(Path("run").rglob("*.part"))
+    if usable:
+        assert fallow("predict", "run", data / "unlabeled").out.count("\n") == 9
     assert fallow("train", data, "--out", "run", "--resume").code == 0
     assert Path("run/result.json").is_file()
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fallow.errors import RunError
+from fallow.record.rundir import atomic_path
 from fallow.types import Split
 
 IMAGE_SCHEMA = pa.schema(
@@ -119,10 +120,8 @@ class ImageTable:
         """Write the images with their label as one Parquet file (``splits.parquet``)."""
         known = self._labels
         column = pa.array([known.get(i) for i in self.images["id"].to_pylist()], pa.string())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.part")
-        pq.write_table(self.images.append_column("label", column), temporary)
-        temporary.replace(path)
+        with atomic_path(path) as temporary:
+            pq.write_table(self.images.append_column("label", column), temporary)
 
     @classmethod
     def read(cls, path: Path) -> ImageTable:

@@ -112,7 +112,7 @@ def save_bundle(
     except OSError as error:
         raise RunError(
             f"the model folder '{directory}' could not be written ({error.strerror or error}): "
-            "free some space, or choose another place with --out"
+            "free some space and go on with --resume, or choose another place with --out"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -120,13 +120,17 @@ def save_bundle(
 
 def _write_tensors(path: Path, state: Mapping[str, NDArray[Any]], backbones: Mapping[str, Backbone]) -> None:
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {f"classifier.{name}": torch.tensor(array) for name, array in state.items()}
     for name, backbone in backbones.items():
         for key, tensor in backbone.module.state_dict().items():
             tensors[f"backbones.{name}.{key}"] = tensor.detach().cpu().clone().contiguous()
-    save_file(tensors, path, metadata={"format": "pt"})
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # how it tells of a full disk
+        raise OSError(str(error)) from error
     path.chmod(0o644)  # safetensors makes files private; these are as shareable as the others
 
 

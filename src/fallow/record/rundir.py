@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -27,24 +28,33 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         RunError: The disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    with _full_disk_told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)  # mkstemp makes files private; a run's files are as shareable as any other
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _full_disk_told(path: Path) -> Iterator[None]:
+    """Turn what the system says of a full disk, or a used-up quota, into a sentence."""
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)  # mkstemp makes files private; a run's files are as shareable as any other
-        temporary.replace(path)
+        yield
     except OSError as error:
-        if error.errno == 28:  # ENOSPC
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RunError(
-                f"the disk is full: '{path}' could not be written; free some space and go on with --resume"
+                f"the disk is full: '{path}' could not be written; free some space and give the command again, "
+                "a run with --resume"
             ) from error
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -80,7 +90,7 @@ def append_line(path: Path, value: Any) -> None:
     A kill can leave half a line; the next one starts on a line of its own, and `read_lines` passes over the torn one.
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace")
-    with path.open("a+b") as file:
+    with _full_disk_told(path), path.open("a+b") as file:
         end = file.seek(0, os.SEEK_END)
         if end:
             file.seek(end - 1)

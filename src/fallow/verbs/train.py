@@ -146,8 +146,12 @@ def _directory(data: Any, given: dict[str, Any], resume: bool) -> tuple[RunDir, 
         open_source(data)  # says what is wrong, before a directory is made
     run = RunDir.create(out or _fresh(settings.seed))
     request = {"data": shown, "config": asked}
-    write_json(run.path / "request.json", request)
-    write_bytes(run.config, dump_config(settings.model_dump(mode="json")).encode())
+    try:
+        write_json(run.path / "request.json", request)
+        write_bytes(run.config, dump_config(settings.model_dump(mode="json")).encode())
+    except BaseException:
+        shutil.rmtree(run.path, ignore_errors=True)  # without these two it is no run and could not be resumed
+        raise
     return run, request
 
 
