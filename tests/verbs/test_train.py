@@ -112,3 +112,25 @@ def test_a_finished_run_is_loaded_and_an_unfinished_one_is_named(
     assert again.report.is_file()
     with pytest.raises(fallow.FallowError, match="not a run"):
         fallow.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "said"),
+    [
+        ({"a": 1}, {}, "type dict"),
+        (([tiny(0), tiny(1)], [0, 1]), {}, "np.stack"),
+        ((np.zeros((6, 12, 12, 2), np.uint8), [0, 1] * 3), {}, r"\(6, 12, 12, 2\)"),
+        ((_pictures([0, 1]), [0, 1, 1]), {}, "2 images and 3 labels"),
+        ((_pictures([0, 1]).astype(float), [0, 1]), {}, "scale them"),
+        ((np.full((2, 12, 12), np.nan, np.float32), [0, 1]), {}, "not finite"),
+        ((_pictures([0, 1]), [0, 0]), {}, "one class only"),
+        ((_pictures([0, 1]), [0, 1]), {"val": _pictures([0])}, "pair"),
+        ((_pictures([0, 1]), [0, 1]), {"model": "resnet18"}, "backbone"),
+    ],
+)
+def test_what_python_code_gets_wrong_is_said_and_leaves_no_run(
+    tmp_path: Path, data: object, options: dict[str, object], said: str
+) -> None:
+    with pytest.raises(fallow.FallowError, match=said):
+        quick(data, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()

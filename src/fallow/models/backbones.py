@@ -256,7 +256,7 @@ class _Hooked(nn.Module):
         if self._caught is not None:
             features = self._caught[-1]
             self._caught.clear()
-        return features.mean((2, 3)) if features.ndim == 4 else features
+        return features.mean((2, 3)) if getattr(features, "ndim", 0) == 4 else features
 
 
 def _probe(module: nn.Module, size: int, name: str) -> torch.Tensor:

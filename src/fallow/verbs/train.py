@@ -192,10 +192,17 @@ def _run(
 
 def _backbone(model: nn.Module | Backbone | None, settings: TrainConfig) -> Backbone | None:
     """Make a backbone of the user's network; a plain module is taken to want ImageNet-normalized images."""
+    from torch import nn
+
     from fallow.models import Backbone, from_module
 
     if model is None or isinstance(model, Backbone):
         return model
+    if not isinstance(model, nn.Module):
+        raise ConfigError(
+            f"model= takes a network (a torch Module), not a {type(model).__name__}: a timm model is named by "
+            'embed={"backbone": "resnet18"}'
+        )
     size = settings.embed.size if isinstance(settings.embed.size, int) else 160
     return from_module(model, size=size, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 

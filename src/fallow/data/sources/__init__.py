@@ -67,7 +67,9 @@ def open_source(data: Any, *, unlabeled: Any = None, val: Any = None, test: Any 
         if data == "":
             raise DataError("the path of the data is empty: give a folder of images or a CSV file")
         return data if isinstance(data, Source) else _from_path(Path(data).expanduser())
-    if is_array(data) or (isinstance(data, (tuple, list)) and len(data) == 2 and is_array(data[0])):
+    pair = isinstance(data, (tuple, list)) and len(data) == 2
+    # A list of images is no array, but whoever gives one means one: what to do is said there.
+    if is_array(data) or (pair and (is_array(data[0]) or isinstance(data[0], (list, tuple)))):
         train = (data, None) if is_array(data) else (data[0], data[1])
         return ArraySource(train=train, **others)
     if (
@@ -76,7 +78,9 @@ def open_source(data: Any, *, unlabeled: Any = None, val: Any = None, test: Any 
         and not isinstance(data, (dict, tuple, list))
     ):
         return DatasetSource(train=data, **others)
-    raise DataError(f"a {type(data).__name__} cannot be read as images; understood are {UNDERSTOOD}")
+    raise DataError(
+        f"data of type {type(data).__name__} cannot be read as images; understood are {UNDERSTOOD}"
+    )
 
 
 def _from_path(path: Path) -> Source:

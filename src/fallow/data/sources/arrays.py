@@ -106,7 +106,10 @@ class ArraySource(Source):
 
 def _images(images: Any, split: str) -> tuple[npt.NDArray[Any], Layout]:
     if not is_array(images):
-        raise DataError(f"the images of {split} should be an array, not a {type(images).__name__}")
+        raise DataError(
+            f"the images of {split} should be one array, not a {type(images).__name__}: images of one size become one "
+            "with np.stack(images); others are best left as files"
+        )
     tensor = _is_tensor(images)
     array: npt.NDArray[Any] = images.detach().cpu().numpy() if tensor else images
     first, last = (
@@ -129,7 +132,10 @@ def _check_values(array: npt.NDArray[Any], what: str) -> None:
         return
     if array.dtype.kind not in "fiu":
         raise DataError(f"{what} hold {array.dtype}: expected uint8, uint16 or float from 0 to 1")
-    low, high = float(np.nanmin(array)), float(np.nanmax(array))
+    finite = array[np.isfinite(array)]
+    if not finite.size:  # each image is told as damaged when it is read
+        return
+    low, high = float(finite.min()), float(finite.max())
     limit = 1.0 if array.dtype.kind == "f" else 65535.0
     if low < 0 or high > limit:
         raise DataError(
