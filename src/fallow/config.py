@@ -51,7 +51,7 @@ class EmbedConfig(Section):
     backbone: str = Field(
         "auto",
         description="timm model name, `pixels` (no network, small images), or several joined by `+`. "
-        "auto: chosen on held-out labels among what is at hand.",
+        "auto: what is at hand, by image size; on small gray images the pixels vote too.",
     )
     weights: Path | None = Field(
         None, description="File with the backbone's weights (.safetensors, .pt, .pth), loaded strictly."
@@ -62,7 +62,7 @@ class EmbedConfig(Section):
     views: View | Auto = Field(
         "auto",
         description="What may be done to an image without changing its class: none, flip (left-right), turns "
-        "(quarter turns and flips). auto: chosen on held-out labels.",
+        "(quarter turns and flips). auto: those that keep the class, measured on the images.",
     )
 
     @field_validator("backbone")
@@ -94,7 +94,7 @@ class ProbeConfig(Section):
     """The labels-only linear model on the vectors."""
 
     strength: Annotated[float, Field(gt=0)] | Auto = Field(
-        "auto", description="L2 penalty. auto: default below 100 labels, cross-fitted above."
+        "auto", description="Inverse L2 penalty (C). auto: 30 below 100 labels, cross-fitted above."
     )
 
 
@@ -102,10 +102,10 @@ class PropagateConfig(Section):
     """Spreading labels over the neighbor graph."""
 
     neighbors: Annotated[int, Field(ge=1, le=1000)] | Auto = Field(
-        "auto", description="Neighbors of each image in the graph."
+        "auto", description="Neighbors of each image in the graph. auto: 10."
     )
     alpha: Annotated[float, Field(gt=0, lt=1)] | Auto = Field(
-        "auto", description="How far labels travel: 0 stays, 1 goes everywhere."
+        "auto", description="How far labels travel: 0 stays, 1 goes everywhere. auto: 0.98."
     )
 
 
