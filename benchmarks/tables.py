@@ -53,7 +53,7 @@ def title(key: tuple[Any, ...]) -> str:
     return ", ".join([data, *filter(None, extras)])
 
 
-def test(row: Row, rung: str, what: str = "test") -> float:
+def scored(row: Row, rung: str, what: str = "test") -> float:
     return float(row["rungs"][rung][what])
 
 
@@ -65,13 +65,13 @@ def promises(rows: list[Row]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for key, group in cells(rows).items():
-        chosen = [test(r, r["chosen"]) for r in group]
-        base = [test(r, "probe") for r in group]
+        chosen = [scored(r, r["chosen"]) for r in group]
+        base = [scored(r, "probe") for r in group]
         plain = [r["reference"]["plain"]["spread"] for r in group]
-        best = max(float(np.mean([test(r, name) for r in group])) for name in group[0]["rungs"])
+        best = max(float(np.mean([scored(r, name) for r in group])) for name in group[0]["rungs"])
         seconds = [r["seconds"] for r in group]
-        balanced = [np.mean([test(r, n, "balanced_test") for r in group]) for n in ("probe",)]
-        balanced += [np.mean([test(r, r["chosen"], "balanced_test") for r in group])]
+        balanced = [np.mean([scored(r, n, "balanced_test") for r in group]) for n in ("probe",)]
+        balanced += [np.mean([scored(r, r["chosen"], "balanced_test") for r in group])]
         lines.append(
             f"| {title(key)} | {key[-1]} | {len(group)} | {100 * np.mean(base):.1f} | {100 * np.mean(plain):.1f} | "
             f"**{100 * np.mean(chosen):.1f}** | {shown([c - p for c, p in zip(chosen, plain, strict=True)])} | "
@@ -90,7 +90,7 @@ def same_vectors(rows: list[Row]) -> list[str]:
     ]
     for key, group in cells(rows).items():
         other = [r["reference"]["same_vectors"] for r in group]
-        gap = [test(r, r["chosen"]) - o["spread"] for r, o in zip(group, other, strict=True)]
+        gap = [scored(r, r["chosen"]) - o["spread"] for r, o in zip(group, other, strict=True)]
         lines.append(
             f"| {title(key)} | {key[-1]} | {100 * np.mean([o['labels_only'] for o in other]):.1f}, "
             f"{100 * np.mean([o['spread'] for o in other]):.1f} | {shown(gap)} |"
@@ -123,7 +123,7 @@ POLICIES: dict[str, Policy] = {
     "only if significant": if_significant,
     "held-out figure alone": by_evidence_alone,
     "never": lambda row: "probe",
-    "hindsight": lambda row: max(("probe", "propagate"), key=lambda name: test(row, name)),
+    "hindsight": lambda row: max(("probe", "propagate"), key=lambda name: scored(row, name)),
 }
 
 
@@ -131,7 +131,9 @@ def choosing(rows: list[Row]) -> list[str]:
     """Return the expected accuracy of each policy: the mean over cells of the mean over seeds."""
     groups = cells(rows)
     lost = {
-        key for key, g in groups.items() if np.mean([test(r, "propagate") - test(r, "probe") for r in g]) < 0
+        key
+        for key, g in groups.items()
+        if np.mean([scored(r, "propagate") - scored(r, "probe") for r in g]) < 0
     }
     lines = [
         f"{len(groups)} cells, {len(rows)} runs; in {len(lost)} cells propagation loses to labels only in the mean.",
@@ -140,7 +142,7 @@ def choosing(rows: list[Row]) -> list[str]:
         "|---|---|---|---|",
     ]
     for name, policy in POLICIES.items():
-        means = {key: float(np.mean([test(r, policy(r)) for r in g])) for key, g in groups.items()}
+        means = {key: float(np.mean([scored(r, policy(r)) for r in g])) for key, g in groups.items()}
         won = [m for key, m in means.items() if key not in lost]
         others = [m for key, m in means.items() if key in lost]
         lines.append(
