@@ -8,6 +8,8 @@ from pathlib import Path
 
 EXIT_SECONDS = 0.3
 """What a process takes to end after its last file: part of the wall clock that a person waits for."""
+_MARGIN, _MARGIN_MOST = 0.05, 5.0
+"""Share of the budget, up to some seconds, that is aimed to be left over: what is estimated may take longer."""
 TOLERANCE = 1.1
 """A budget is kept when no more than this multiple of it is used."""
 
@@ -40,5 +42,5 @@ class Clock:
 
     @property
     def left(self) -> float:
-        """Seconds left to work, the end of the process set aside; may be negative."""
-        return self.budget - EXIT_SECONDS - self.elapsed
+        """Seconds left to work, a margin and the end of the process set aside; may be negative."""
+        return self.budget - min(_MARGIN * self.budget, _MARGIN_MOST) - EXIT_SECONDS - self.elapsed
