@@ -162,6 +162,11 @@ class Embedder:
         row_of = {text: row for row, text in enumerate(unique)}
         return vectors[[row_of[text] for text in pixel_hashes]]
 
+    def missing(self, pixel_hashes: Sequence[str], views: str) -> dict[int, int]:
+        """Return how many of these images have no vector in the cache yet, by view."""
+        unique = list(dict.fromkeys(pixel_hashes))
+        return {view: len(unique) - self._store(view).count(unique) for view in view_indices(views)}
+
     def _compute(
         self,
         missing: list[tuple[int, NDArray[np.intp]]],

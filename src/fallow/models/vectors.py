@@ -121,6 +121,11 @@ class VectorCache:
             found[positions] = True
         return found
 
+    def count(self, hashes: Sequence[str]) -> int:
+        """Return how many of these vectors are known, without reading them."""
+        self.refresh()
+        return sum(_key(text) in self._where for text in hashes)
+
     def _vectors(self, shard: _Shard) -> NDArray[np.float32] | None:
         shape = (shard.count, self.dim)
         try:
@@ -152,7 +157,8 @@ class VectorCache:
             with atomic_path(path) as temporary, temporary.open("wb") as file:
                 file.write(header.ljust(_HEADER_BYTES, b"\0"))
                 file.write(keys)
-                payload.tofile(file)
+                # Not tofile: it raises an error without a number where the disk is full.
+                file.write(payload.reshape(-1).view(np.uint8).data)
         except OSError as error:
             raise RunError(
                 f"the cache folder '{self.directory}' cannot be written ({error.strerror or error}): "

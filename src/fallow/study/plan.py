@@ -20,6 +20,8 @@ HUB_BACKBONE = "tf_efficientnet_lite0"
 _TINY, _SMALL = 16, 48
 _EMBED_SHARE = 0.5
 """Share of the budget that embedding may take; graph, folds, export and report need the rest."""
+_LEAST_POOL, _LEAST_POOL_A_CLASS = 100, 10
+"""Unlabeled images that take part however short the time is, in all and for each class."""
 _ORDER: tuple[View, ...] = ("none", "flip", "turns")
 
 
@@ -55,30 +57,80 @@ class SpacePlan:
 
 
 def plan_spaces(data: StudyData, bank: SpaceBank, clock: Clock, decisions: DecisionLog) -> SpacePlan:
-    """Decide what may be embedded: backbones by what is at hand, sizes by the images, views and pool by the budget."""
+    """Decide what may be embedded: backbones by what is at hand, sizes by the images, views and pool by the budget.
+
+    Vectors that the cache holds cost nothing: only those that are missing are counted.
+    """
     names = _backbones(data, bank, decisions)
     sizes = tuple(_size(name, data, bank, decisions) for name in names)
-    count = len(data.labeled_ids) + len(data.pool_ids) + len(data.test_ids)
+    # Before the clock is asked: making an engine takes seconds the first time on a machine.
+    loads = [_Load.of(name, size, data, bank) for name, size in zip(names, sizes, strict=True)]
     share = max(clock.left, 1.0) * _EMBED_SHARE / len(names)
-    views, pool = [], len(data.pool_ids)
-    for name, size in zip(names, sizes, strict=True):
-        rate = bank.embedder(name, size).rate(size)
-        seconds = count / rate
-        fits = [v for v in _ORDER if len(view_indices(v)) * seconds <= share]
-        if not fits:
-            pool = min(pool, max(0, int(share * rate) - (count - len(data.pool_ids))))
-        limit: View = "none" if name == PIXELS or not fits else fits[-1]
-        views.append(limit)
-        decisions.add(
-            Decision(
-                "embed.budget",
-                {"views": limit, "pool": pool},
-                "rule",
-                f"Embedding may take {_EMBED_SHARE:.0%} of the budget: as many views as fit, then as much of the pool.",
-                {"images": count, "images_per_second": round(rate, 1), "seconds_per_view": round(seconds, 1)},
-            )
+    if len(loads) > 1 and loads[-1].name == PIXELS and loads[0].seconds("none") > share:
+        loads = loads[-1:]
+        _drop(names[0], share, decisions)
+    views = tuple(load.most_views(share) for load in loads)
+    pool = min(load.pool_within(share, data) for load in loads)
+    decisions.add(
+        Decision(
+            "embed.budget",
+            {"views": "+".join(views), "pool": pool},
+            "rule",
+            f"Embedding may take {_EMBED_SHARE:.0%} of the time left: as many views as fit, then as much of the pool.",
+            {
+                load.name: {
+                    "images_per_second": round(load.rate, 1),
+                    "seconds_for_one_view": round(load.seconds("none"), 1),
+                }
+                for load in loads
+            },
         )
-    return SpacePlan(names, sizes, tuple(views), pool)
+    )
+    return SpacePlan(tuple(load.name for load in loads), tuple(load.size for load in loads), views, pool)
+
+
+@dataclass(frozen=True)
+class _Load:
+    """What a backbone has to embed.
+
+    Attributes:
+        name: The backbone.
+        size: Image size.
+        rate: Images a second.
+        missing: Vectors that the cache lacks, by view.
+    """
+
+    name: str
+    size: int
+    rate: float
+    missing: dict[int, int]
+
+    @classmethod
+    def of(cls, name: str, size: int, data: StudyData, bank: SpaceBank) -> _Load:
+        embedder = bank.embedder(name, size)
+        everything = data.images((*data.labeled_ids, *data.pool_ids, *data.test_ids))
+        return cls(name, size, embedder.rate(size), embedder.missing(everything.pixel_hashes, _ORDER[-1]))
+
+    def seconds(self, views: View) -> float:
+        return sum(self.missing[view] for view in view_indices(views)) / self.rate
+
+    def most_views(self, share: float) -> View:
+        fits = [v for v in _ORDER if self.seconds(v) <= share]
+        return "none" if self.name == PIXELS or not fits else fits[-1]
+
+    def pool_within(self, share: float, data: StudyData) -> int:
+        """Return how much of the pool fits; some of it always takes part, or there would be no point in the run."""
+        whole = len(data.pool_ids)
+        if self.seconds("none") <= share:
+            return whole
+        others = len(data.labeled_ids) + len(data.test_ids)
+        least = max(_LEAST_POOL, _LEAST_POOL_A_CLASS * len(data.classes))
+        return min(whole, max(least, int(share * self.rate) - others))
+
+
+def _drop(name: str, share: float, decisions: DecisionLog) -> None:
+    rule = f"The pixels alone: there is no time to show all images to {name}, and a part of them says less."
+    decisions.add(Decision("embed.backbone", PIXELS, "rule", rule, {"seconds": round(share, 1)}))
 
 
 def _backbones(data: StudyData, bank: SpaceBank, decisions: DecisionLog) -> tuple[str, ...]:

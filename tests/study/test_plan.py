@@ -1,0 +1,97 @@
+"""What may be embedded: by what is at hand, and by the time there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from fallow.config import EmbedConfig
+from fallow.data import audit, open_source
+from fallow.models import Embedder, from_module, load_backbone
+from fallow.record import DecisionLog
+from fallow.study import plan as plan_module
+from fallow.study.bank import SpaceBank
+from fallow.study.clock import Clock
+from fallow.study.data import StudyData
+from fallow.study.plan import plan_spaces
+from tests.study.digits import write_digits
+
+
+class Mean(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean(3).flatten(1)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> StudyData:
+    folder = write_digits(tmp_path / "data", classes=(0, 1, 4, 7), pool=100)
+    return StudyData.build(audit(open_source(str(folder))), 0, DecisionLog())
+
+
+def bank(cache: Path) -> SpaceBank:
+    return SpaceBank(EmbedConfig(), cache, offline=True, own=from_module(Mean(), size=8, name="own"))
+
+
+def at_rate(monkeypatch: pytest.MonkeyPatch, rate: float) -> None:
+    monkeypatch.setattr(Embedder, "rate", lambda self, size=None, seconds=1.0: rate)
+
+
+@pytest.mark.parametrize(("seconds", "views"), [(600.0, "turns"), (12.0, "flip"), (6.0, "none")])
+def test_as_many_views_as_fit_into_half_of_the_time(
+    data: StudyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, views: str
+) -> None:
+    at_rate(monkeypatch, 200.0)  # 436 images: about two seconds a view
+    plan = plan_spaces(data, bank(tmp_path / "cache"), Clock(seconds), DecisionLog())
+    assert plan.views == (views,)
+    assert plan.pool == len(data.pool_ids)
+
+
+def test_cached_vectors_cost_nothing(
+    data: StudyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_rate(monkeypatch, 200.0)
+    spaces = bank(tmp_path / "cache")
+    everything = data.images((*data.labeled_ids, *data.pool_ids, *data.test_ids))
+    spaces.pooled(spaces.space("own", 8, "turns"), everything)
+    assert plan_spaces(data, bank(tmp_path / "cache"), Clock(6.0), DecisionLog()).views == ("turns",)
+
+
+def test_some_of_the_pool_takes_part_however_short_the_time(
+    data: StudyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_rate(monkeypatch, 1.0)
+    decisions = DecisionLog()
+    plan = plan_spaces(data, bank(tmp_path / "cache"), Clock(5.0), decisions)
+    assert plan.pool == 100
+    made = decisions.get("embed.budget")
+    assert made is not None
+    assert made.value == {"views": "none", "pool": 100}
+
+
+def test_pixels_go_alone_when_there_is_no_time_for_the_backbone(
+    data: StudyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {"photo": from_module(Mean(), size=8, name="photo"), "pixels": load_backbone("pixels")}
+    monkeypatch.setattr(SpaceBank, "backbone", lambda self, name: known[name])
+    monkeypatch.setattr(plan_module, "_automatic", lambda data, bank: (("photo", "pixels"), "both"))
+    monkeypatch.setattr(
+        Embedder, "rate", lambda self, size=None, seconds=1.0: 9e9 if self.backbone.name == "pixels" else 10.0
+    )
+    spaces = SpaceBank(EmbedConfig(), tmp_path / "cache", offline=True)
+    decisions = DecisionLog()
+    plan = plan_spaces(data, spaces, Clock(20.0), decisions)
+    assert plan.backbones == ("pixels",)
+    assert plan.pool == len(data.pool_ids)
+    made = decisions.get("embed.backbone")
+    assert made is not None
+    assert made.value == "pixels"
+    assert plan_spaces(data, spaces, Clock(600.0), DecisionLog()).backbones == ("photo", "pixels")
+
+
+def test_the_plan_survives_json(data: StudyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_rate(monkeypatch, 500.0)
+    plan = plan_spaces(data, bank(tmp_path / "cache"), Clock(600.0), DecisionLog())
+    assert type(plan).from_json(plan.to_json()) == plan
