@@ -39,11 +39,11 @@ Needs `pip install onnxruntime pillow` and nothing else; resizing and normalizat
 
 ```python
 import json, numpy as np, onnxruntime as ort
-from PIL import Image
+from PIL import Image, ImageOps
 
 model = ort.InferenceSession("model.onnx")
 classes = json.load(open("labels.json", encoding="utf-8"))
-image = np.asarray(Image.open("photo.jpg").convert("RGB"))
+image = np.asarray(ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB"))
 probs = model.run(["probs"], {"image": image})[0]
 print(classes[probs.argmax()], float(probs.max()))
 ```

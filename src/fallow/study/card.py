@@ -25,6 +25,12 @@ def model_card(study: Study, ctx: RungContext, name: RungName) -> str:
     spaces = ", ".join(
         f"{name} at {size} px" for name, size in zip(ctx.plan.backbones, ctx.plan.sizes, strict=True)
     )
+    scale = ctx.data.audit.scale
+    deep = (
+        ""
+        if scale is None
+        else f" Values with more than 8 bits were scaled so that {scale.low:g} is 0 and {scale.high:g} is 255, and clipped."
+    )
     return f"""# {ctx.task.name}: {counts.classes} classes
 
 Made by fallow {__version__}, rung `{name}`, on {counts.labeled} labeled and {counts.unlabeled} unlabeled images.
@@ -33,7 +39,7 @@ Made by fallow {__version__}, rung `{name}`, on {counts.labeled} labeled and {co
 - **Vectors:** {spaces}
 - **Accuracy:** {measured}
 - **Probabilities** are calibrated on held-out labels; with few labels the calibration is rough.
-- **Pixels:** RGB, 8 bits, as stored; EXIF orientation applied; transparent parts over white.
+- **Pixels:** RGB, 8 bits, as stored; EXIF orientation applied; transparent parts over white.{deep}
 
 The model knows these classes only and names one of them for every image, a foreign one too. Its figures hold for images
 like the ones it was measured on.
