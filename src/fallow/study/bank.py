@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fallow.config import EmbedConfig, View
-from fallow.models import Backbone, Embedder, Space, load_backbone
+from fallow.models import PIXELS, Backbone, Embedder, Space, load_backbone
 from fallow.study.rung import ImageSet
 from fallow.types import Progress, silent
 
@@ -44,7 +44,9 @@ class SpaceBank:
     def backbone(self, name: str) -> Backbone:
         """Return the backbone called ``name``, loaded once."""
         if name not in self._backbones:
-            self._backbones[name] = load_backbone(name, weights=self.config.weights, offline=self.offline)
+            # The pixels have no weights, also where they vote beside a backbone whose weights were given.
+            weights = None if name == PIXELS and self.config.backbone == "auto" else self.config.weights
+            self._backbones[name] = load_backbone(name, weights=weights, offline=self.offline)
         return self._backbones[name]
 
     def space(self, name: str, size: int, views: View) -> Space:

@@ -86,7 +86,8 @@ def _strength(
     folds = min(default_folds(y.tolist()), 3)
     if len(y) < SEARCH_FROM or folds < 2:
         return DEFAULT_STRENGTH, {"labels": len(y)}
-    assignment = assign_folds(y.tolist(), None, folds, 1, ctx.seed(fold))[0]
+    groups = [ctx.data.groups[i] for i in ctx.train_positions(fold)]
+    assignment = assign_folds(y.tolist(), groups, folds, 1, ctx.seed(fold))[0]
     losses = dict.fromkeys(STRENGTHS, 0.0)
     for f in range(folds):
         held_out = assignment == f
