@@ -24,6 +24,8 @@ from typing import Any
 from protocol import Known, draw, load
 from reference import reference
 
+FOREIGN = "clothing"
+"""Where images of no class come from."""
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -38,11 +40,13 @@ class Cell:
     imbalance: float = 1.0
     pool: int | None = None
     backbone: str = "auto"
+    foreign: float = 0.0
 
     @property
     def key(self) -> str:
         pool = "all" if self.pool is None else self.pool
-        return f"{self.split}/{self.data}/{self.per_class}/{self.imbalance:g}:1/{pool}/{self.backbone}/{self.seed}"
+        foreign = f"/foreign {self.foreign:g}" if self.foreign else ""
+        return f"{self.split}/{self.data}/{self.per_class}/{self.imbalance:g}:1/{pool}/{self.backbone}{foreign}/{self.seed}"
 
 
 def final_cells(seeds: list[int]) -> Iterator[Cell]:
@@ -78,6 +82,8 @@ def dev_cells(seeds: list[int]) -> Iterator[Cell]:
         for k in (5, 20):  # a backbone that sees little
             yield Cell("clothing", k, seed, "dev", backbone="pixels")
             yield Cell("ucmerced", k, seed, "dev", backbone="pixels")
+        for k in (2, 5, 20, 40):  # nine of ten images in the pool are of no class
+            yield Cell("ucmerced", k, seed, "dev", pool=300, foreign=0.9)
     for seed in seeds[:2]:
         for k in (1, 4, 25, 100):
             yield Cell("cifar10", k, seed, "dev", pool=10_000)
@@ -88,7 +94,7 @@ def dev_cells(seeds: list[int]) -> Iterator[Cell]:
 SUITES = {"final": (final_cells, range(100, 110)), "dev": (dev_cells, range(6))}
 
 
-def climb(cell: Cell, known: Known, budget: str, work: Path) -> dict[str, Any]:
+def climb(cell: Cell, known: Known, others: Known | None, budget: str, work: Path) -> dict[str, Any]:
     """Climb the ladder on one draw and return the row."""
     from fallow.config import TrainConfig
     from fallow.data import open_source
@@ -96,7 +102,16 @@ def climb(cell: Cell, known: Known, budget: str, work: Path) -> dict[str, Any]:
     from fallow.study import Clock, Study, paired
     from fallow.study.scoring import VECTORS, score
 
-    drawn = draw(known, cell.per_class, cell.seed, cell.split, imbalance=cell.imbalance, pool=cell.pool)
+    drawn = draw(
+        known,
+        cell.per_class,
+        cell.seed,
+        cell.split,
+        imbalance=cell.imbalance,
+        pool=cell.pool,
+        foreign=others,
+        foreign_fraction=cell.foreign,
+    )
     table = work / "data.csv"
     drawn.write_csv(table)
     embed = {"backbone": cell.backbone}
@@ -125,7 +140,7 @@ def climb(cell: Cell, known: Known, budget: str, work: Path) -> dict[str, Any]:
         "key": cell.key,
         **{
             k: getattr(cell, k)
-            for k in ("data", "per_class", "seed", "split", "imbalance", "pool", "backbone")
+            for k in ("data", "per_class", "seed", "split", "imbalance", "pool", "backbone", "foreign")
         },
         "chosen": best,
         "rungs": rows,
@@ -192,11 +207,12 @@ def main() -> None:
     for number, cell in enumerate(wanted[part - 1 :: parts], start=1):
         if cell.key in done:
             continue
-        if cell.data not in known:
-            known[cell.data] = load(cell.data, options.data.resolve())
+        for name in (cell.data, FOREIGN) if cell.foreign else (cell.data,):
+            if name not in known:
+                known[name] = load(name, options.data.resolve())
         work, started = Path(tempfile.mkdtemp(prefix="fallow-bench-")), time.monotonic()
         try:
-            row = climb(cell, known[cell.data], options.budget, work)
+            row = climb(cell, known[cell.data], known.get(FOREIGN), options.budget, work)
         finally:
             shutil.rmtree(work, ignore_errors=True)
         RESULTS.mkdir(exist_ok=True)

@@ -24,6 +24,8 @@ def main() -> None:
         name = row["data"] if row["backbone"] == "auto" else f"{row['data']}/{row['backbone']}"
         if row["pool"] == 100:
             name += "/small pool"
+        if row["foreign"]:
+            name += "/foreign"
         base = row["rungs"]["probe"]["test"]
         for rung, made in row["rungs"].items():
             if rung != "probe":

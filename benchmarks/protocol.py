@@ -95,6 +95,8 @@ def draw(
     *,
     imbalance: float = 1.0,
     pool: int | None = None,
+    foreign: Known | None = None,
+    foreign_fraction: float = 0.0,
 ) -> Draw:
     """Draw one experiment.
 
@@ -105,6 +107,8 @@ def draw(
         split: ``final`` or ``dev``.
         imbalance: Class sizes of pool and test fall geometrically so that largest : smallest is this.
         pool: At most so many unlabeled images.
+        foreign: Images of no class, mixed into the pool.
+        foreign_fraction: Their share of the pool.
     """
     classes = list(data.files)
     order = random.Random(f"order/{seed}").sample(range(len(classes)), len(classes))
@@ -130,4 +134,10 @@ def draw(
         rest_of += [(f, name) for f in rest[: round(len(rest) * keep[name])]]
         tested += [(f, name) for f in test]
     random.Random(f"pool/{seed}").shuffle(rest_of)
-    return Draw(labeled, rest_of[:pool], tested)
+    unlabeled = rest_of[:pool]
+    if foreign is not None and foreign_fraction > 0:
+        others = sorted(f for files in foreign.files.values() for f in files)
+        random.Random(f"foreign/{seed}").shuffle(others)
+        count = round(len(unlabeled) * foreign_fraction / (1 - foreign_fraction))
+        unlabeled = unlabeled + [(f, "") for f in others[:count]]
+    return Draw(labeled, unlabeled, tested)

@@ -39,15 +39,18 @@ def cells(rows: list[Row]) -> dict[tuple[Any, ...], list[Row]]:
     """Group rows by everything but the seed."""
     groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        groups[row["data"], row["backbone"], row["pool"], row["imbalance"], row["per_class"]].append(row)
+        groups[
+            row["data"], row["backbone"], row["pool"], row["imbalance"], row["foreign"], row["per_class"]
+        ].append(row)
     return dict(sorted(groups.items(), key=lambda item: tuple(str(v).zfill(8) for v in item[0])))
 
 
 def title(key: tuple[Any, ...]) -> str:
-    data, backbone, pool, imbalance, _ = key
+    data, backbone, pool, imbalance, foreign, _ = key
     extras = [
         f"pool {imbalance:g}:1" if imbalance != 1 else "",
         f"{pool:,} in the pool" if pool else "",
+        f"{foreign:.0%} of no class" if foreign else "",
         f"backbone {backbone}" if backbone != "auto" else "",
     ]
     return ", ".join([data, *filter(None, extras)])
