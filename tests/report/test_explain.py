@@ -56,7 +56,9 @@ def test_nothing_is_explained_where_nothing_was_measured() -> None:
 
 def test_the_short_verdict_repeats_no_figure_of_the_lines_above() -> None:
     unsure = replace(result(), claim=False)
-    alone = replace(result(), chosen=result().labels_only)
+    probe, spread, _ = result().rungs
+    lost = replace(spread, gain=Interval(-0.02, -0.06, 0.02, 210))
+    alone = replace(result(), chosen=result().labels_only, rungs=(probe, lost))
     no_pool = replace(alone, counts=Counts(42, 0, 420, 21))
     blind = replace(
         result(), rungs=tuple(replace(r, held_out=None, gain=None) for r in result().rungs), claim=False

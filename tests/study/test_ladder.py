@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import fallow
+import fallow.study.judge
 import fallow.study.leave
 from fallow.cli import main
 from fallow.config import read_config
@@ -23,7 +24,7 @@ from fallow.study.judge import Judge, Judgment
 from fallow.study.pace import Pace
 from fallow.study.rung import Cost, RungInfo
 from fallow.study.stage import Stage, StagePlan, elapsed_before
-from tests.study.digits import FEW, assert_same, decisions, figures, hasten, train, write_digits
+from tests.study.digits import FEW, assert_same, decisions, figures, hasten, posteriors, train, write_digits
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,42 @@ def test_a_cut_by_the_clock_is_kept_on_resume_and_on_replay_though_there_is_time
     for name in ("chosen", "labels_only", "claim"):
         assert again[name] == found[name]
     assert [bar["folds"] for bar in again["waterfall"]["bars"]] == [1, 1]
+
+
+def test_rungs_measured_on_different_folds_are_told_by_the_folds_they_share(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasten(monkeypatch, tmp_path / "cache")
+    monkeypatch.setattr(Pace, "held_out_seconds", lambda self, spent, last: 1e-9 if last else 1e9)
+    monkeypatch.setattr(fallow.study.judge, "keep", lambda found, cheap: True)
+    train(data, tmp_path / "run")
+    found = figures(tmp_path / "run")
+    assert [bar["folds"] for bar in found["waterfall"]["bars"]] == [6, 1]
+    assert found["chosen"]["rung"] == "propagate"
+    rows = [row for row in posteriors(tmp_path / "run") if row["fold"] == "0-0"]
+    for name in ("labels_only", "chosen"):
+        mine = [row for row in rows if row["rung"] == found[name]["rung"]]
+        right = [float(np.argmax(row["probs"]) == row["label"]) for row in mine]
+        assert found[name]["held_out"]["n"] == len(mine)
+        assert found[name]["balanced_held_out"] == pytest.approx(np.mean(right))  # one label of each class
+
+
+def test_with_the_probe_alone_asked_for_nothing_is_said_of_what_was_not_tried(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasten(monkeypatch, tmp_path / "cache")
+    result = train(data, tmp_path / "run", rungs="probe")
+    assert result.study.pool_use == "not asked"
+    assert "asked for" in result.verdict
+    assert "help" not in result.verdict
+
+
+def test_a_pool_of_damaged_files_is_no_usable_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hasten(monkeypatch, tmp_path / "cache")
+    data = write_digits(tmp_path / "data", classes=(0, 1), pool=2, test=2)
+    for file in (data / "unlabeled").iterdir():
+        file.write_bytes(b"no image")
+    assert "no usable unlabeled images" in train(data, tmp_path / "run").verdict
 
 
 def test_a_rung_skipped_for_the_budget_stays_skipped(

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from fallow.types import JsonObject, RungName
+
+PoolUse: TypeAlias = Literal["learned", "none", "unusable", "not asked", "no time"]
+"""Whether any rung learned from the unlabeled images, or why none did: there were none, none could be used, no such rung was
+asked for, the budget left no time."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,7 @@ class StudyResult:
         test_reads: How often, and by what, the test labels were read.
         labels_worth_note: Why ``worth_labels`` is what it is.
         notes: What a person should know of the run, a sentence each: what was skipped or cut short.
+        pool_use: Whether any rung learned from the unlabeled images, or why none did.
     """
 
     task: str
@@ -145,6 +150,7 @@ class StudyResult:
     export_agreement: float | None = None
     test_reads: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    pool_use: PoolUse = "learned"
 
     def to_json(self) -> JsonObject:
         """Return the result as a JSON object (the content of ``result.json``)."""

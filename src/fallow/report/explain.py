@@ -16,6 +16,13 @@ RUNGS = {
     "noisy_student": "the best model so far labels everything and teaches a student",
 }
 SHORT = {"probe": "linear probe", "propagate": "label propagation", "finetune": "fine-tuned network"}
+_LABELS_ONLY = ("probe", "finetune")
+_UNUSED = {
+    "none": "No unlabeled images",
+    "unusable": "No usable unlabeled images",
+    "not asked": "No rung that learns from unlabeled images was asked for",
+    "no time": "No time to learn from the unlabeled images",
+}
 _END = re.compile(r"(?<=[^\s.])\.\s+(?=[A-Z0-9])")
 
 
@@ -47,14 +54,23 @@ def first_sentence(text: str) -> tuple[str, str]:
 
 def short_verdict(result: StudyResult) -> str:
     """Return the verdict without figures: for a screen that shows them right above it."""
-    counts = result.counts
+    alone = f"your {plural(result.counts.labeled, 'label')} alone"
+    if result.pool_use != "learned" or not result.counts.unlabeled:
+        return f"{_UNUSED.get(result.pool_use, _UNUSED['none'])}: this is the best model from {alone}."
     gain = _gain(result)
-    if not counts.unlabeled:
-        return (
-            f"No unlabeled images: this is the best model from your {plural(counts.labeled, 'label')} alone."
-        )
+    lower = gain is None or round(100 * gain.value, 1) <= 0
     if result.chosen.rung == result.labels_only.rung:
-        return "The unlabeled images did not help: you get the model from labels alone."
+        if gain is None:
+            return (
+                f"Chosen by experience with other data: the model from {alone}. With one label in a class it cannot be "
+                "measured whether the unlabeled images help."
+            )
+        if lower:
+            return "The unlabeled images did not help: you get the model from labels alone."
+        return (
+            f"Chosen by experience with other data: the model from {alone}. {plural(gain.n, 'held-out label')} that say "
+            "otherwise are too few to outweigh it."
+        )
     if gain is None:
         return (
             "Chosen by experience with other data: with one label in a class nothing can be held out and no gain "
@@ -62,12 +78,18 @@ def short_verdict(result: StudyResult) -> str:
         )
     if result.claim:
         return "Better than labels alone: the 95 % interval of the gain is above zero."
+    if lower:
+        return "Chosen by experience with other data: on your held-out labels it was no better than labels alone."
     held = plural(gain.n, "held-out label")
     return f"Probably better than labels alone; {held} are too few to prove it."
 
 
 def _gain(result: StudyResult) -> Interval | None:
-    return next((r.gain for r in result.rungs if r.rung == result.chosen.rung), None)
+    """Return the gain of the chosen rung; where labels alone were chosen, that of the best rung that lost."""
+    if result.chosen.rung != result.labels_only.rung:
+        return next((r.gain for r in result.rungs if r.rung == result.chosen.rung), None)
+    lost = [r.gain for r in result.rungs if r.gain is not None and r.rung not in _LABELS_ONLY]
+    return max(lost, key=lambda gain: gain.value, default=None)
 
 
 def glossary(data: ReportData) -> list[Word]:

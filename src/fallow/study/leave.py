@@ -13,6 +13,7 @@ from fallow.export import load_bundle, save_bundle
 from fallow.record import (
     Decision,
     Interval,
+    PoolUse,
     RunDir,
     RungResult,
     Scored,
@@ -25,7 +26,7 @@ from fallow.record import (
 from fallow.record.rundir import write_bytes
 from fallow.report import write_report
 from fallow.study.card import model_card
-from fallow.study.choose import corrected_for_choice, gain_interval
+from fallow.study.choose import accuracy_interval, corrected_for_choice, gain_interval
 from fallow.study.clock import TOLERANCE
 from fallow.study.context import RungContext
 from fallow.study.replay import config_text
@@ -136,17 +137,19 @@ def _fix(study: Study, ctx: RungContext, best: RungName) -> Choice:
 def _result(study: Study, ctx: RungContext, choice: Choice, tested: Tested) -> StudyResult:
     """Gather all figures."""
     best, labels_only = choice.chosen, choice.labels_only
+    # The budget may have cut the folds of some: all are compared on those that they share.
     where, correct = study.evidence.correct(tuple(study.finals))
-    weights = study.weights(where) if len(where) else None
+    weights = study.weights(where)
     rungs = tuple(_with_test(r, tested) for r in study.results)
     by_name = {r.rung: r for r in rungs}
-    opponent, chosen = _scored(by_name[labels_only]), _scored(by_name[best])
-    gain = None
+    shared = tuple(study.finals) if best != labels_only else (best,)
+    opponent, chosen = (_scored(study, by_name[name], shared) for name in (labels_only, best))
+    gain = _gain(study, choice, correct, weights) if len(where) else None
     if len(where) and best != labels_only:
-        gain = gain_interval(correct[best], correct[labels_only], weights, study.config.seed)
         chosen = replace(chosen, held_out=corrected_for_choice(correct, best, weights, study.config.seed))
-    claim = gain is not None and gain.low > 0
+    claim = best != labels_only and gain is not None and gain.low > 0
     worth, remark = _worth(study, ctx, choice, correct)
+    pool_use = _pool_use(study, ctx)
     return StudyResult(
         task=ctx.task.name,
         seed=study.config.seed,
@@ -163,15 +166,43 @@ def _result(study: Study, ctx: RungContext, choice: Choice, tested: Tested) -> S
             gain,
             claim,
             worth,
+            pool_use,
             mixed=weights is not None,
-            cut=study.unlabeled > 0 and not any(j.info.needs_pool for j in study.judgments) and _asked(study),
         ),
         worth_labels=worth,
         labels_worth_note=remark,
         waterfall=_waterfall(study, rungs, best),
         export_agreement=tested.agreement,
         test_reads=tested.reads,
+        pool_use=pool_use,
     )
+
+
+def _gain(
+    study: Study,
+    choice: Choice,
+    correct: dict[RungName, NDArray[np.float64]],
+    weights: NDArray[np.float64] | None,
+) -> Interval | None:
+    """Return the paired gain over labels only of the chosen rung, or of the best that lost against it."""
+    name, base = choice.chosen, correct[choice.labels_only]
+    if name == choice.labels_only:
+        lost = [n for n in correct if not RUNGS[n].info.labels_only]
+        if not lost:
+            return None
+        name = max(lost, key=lambda n: float(np.average(correct[n], weights=weights)))
+    return gain_interval(correct[name], base, weights, study.config.seed)
+
+
+def _pool_use(study: Study, ctx: RungContext) -> PoolUse:
+    """Say whether a rung learned from the unlabeled images, or why none did."""
+    if any(not j.info.labels_only for j in study.judgments):
+        return "learned"
+    if not study.unlabeled:
+        audit = ctx.data.audit
+        splits = [item.split for item in audit.skipped] + [item.split for item in audit.leaks]
+        return "unusable" if "unlabeled" in splits or audit.pool_twins else "none"
+    return "no time" if _asked(study) else "not asked"
 
 
 def _asked(study: Study) -> bool:
@@ -202,8 +233,15 @@ def _opponent(study: Study) -> RungName:
     return max(names, key=lambda name: float(np.average(correct[name], weights=weights)))
 
 
-def _scored(row: RungResult) -> Scored:
-    return Scored(row.rung, row.held_out, row.test, row.balanced_held_out, row.balanced_test)
+def _scored(study: Study, row: RungResult, shared: tuple[RungName, ...]) -> Scored:
+    """Return a rung's figures on the held-out images that the rungs ``shared`` were all asked about."""
+    where, correct = study.evidence.correct(shared)
+    if not len(where):
+        return Scored(row.rung, None, row.test, None, row.balanced_test)
+    y, right = study.evidence.y[where], correct[row.rung]
+    balanced = float(np.mean([right[y == c].mean() for c in np.unique(y)]))
+    held_out = accuracy_interval(right, study.weights(where))
+    return Scored(row.rung, held_out, row.test, balanced, row.balanced_test)
 
 
 def _with_test(row: RungResult, tested: Tested) -> RungResult:

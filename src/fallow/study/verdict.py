@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fallow.record import Counts, Interval, Scored
+from fallow.record import Counts, Interval, PoolUse, Scored
 
 _WORDS = {"probe": "a linear probe", "propagate": "label propagation"}
 
@@ -14,8 +14,8 @@ def verdict(
     gain: Interval | None,
     claim: bool,
     worth: int | None,
+    pool_use: PoolUse = "learned",
     mixed: bool = False,
-    cut: bool = False,
 ) -> str:
     """Return the verdict on a run.
 
@@ -23,50 +23,101 @@ def verdict(
         counts: Images that took part.
         labels_only: The honest opponent.
         chosen: What the user gets.
-        gain: Paired gain of chosen over labels only on held-out labels; None where nothing could be held out.
+        gain: Paired gain on held-out labels, over labels only, of what was learned from the unlabeled images: of the
+            chosen rung, or of the best that lost; None where nothing could be held out.
         claim: Whether the 95 % interval of the gain excludes no gain.
         worth: Labels that the unlabeled images were worth.
-        cut: The budget left no time for what needs the unlabeled images.
+        pool_use: Whether anything learned from the unlabeled images, or why nothing did.
         mixed: Held-out figures are weighted to the pool's estimated class shares, which differ much.
     """
-    opponent = _WORDS.get(labels_only.rung, labels_only.rung)
-    if cut:
-        sentence = (
-            "The budget left no time to learn from the unlabeled images, so this is the best model from your "
-            f"{counts.labeled} labels alone ({opponent}): give a larger one."
-        )
-    elif counts.unlabeled == 0:
-        sentence = f"There were no unlabeled images, so this is the best model from your {counts.labeled} labels alone ({opponent})."
-    elif chosen.rung == labels_only.rung:
-        sentence = f"Labels alone were better: the {counts.unlabeled:,} unlabeled images did not help, and you get {opponent}."
-    elif gain is None:
-        sentence = (
-            f"Chosen by experience on other data, not by measurement: {_name(chosen.rung)}; with one label in a class a gain "
-            "cannot be measured on held-out labels."
-        )
-    elif claim:
-        sentence = (
-            f"Your {counts.unlabeled:,} unlabeled images made the model better: {100 * gain.value:+.1f} points over "
-            f"{opponent} on held-out labels (95 % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f})."
-        )
+    alone = chosen.rung == labels_only.rung
+    if pool_use != "learned":
+        sentence = _unused(counts, _name(labels_only.rung), pool_use)
+    elif alone:
+        sentence = _lost(counts, _name(labels_only.rung), gain)
     else:
-        sentence = (
-            f"Probably better with your {counts.unlabeled:,} unlabeled images: {100 * gain.value:+.1f} points over {opponent} "
-            f"on held-out labels, but {gain.n} labels cannot prove it (95 % interval {100 * gain.low:+.1f} to "
-            f"{100 * gain.high:+.1f})."
-        )
-    if chosen.test is not None and labels_only.test is not None and chosen.rung != labels_only.rung:
-        sentence += f" On {counts.test:,} test images: {100 * chosen.test:.1f} % against {100 * labels_only.test:.1f} %."
-    elif chosen.test is not None:
-        sentence += f" On {counts.test:,} test images: {100 * chosen.test:.1f} %."
-    if mixed and chosen.balanced_held_out is not None and labels_only.balanced_held_out is not None:
-        sentence += (
-            " Held-out figures follow the pool's estimated class shares; with all classes counted alike it is "
-            f"{100 * chosen.balanced_held_out:.1f} % against {100 * labels_only.balanced_held_out:.1f} %."
-        )
-    if worth and claim:
+        sentence = _won(counts, _name(labels_only.rung), _name(chosen.rung), gain, claim)
+    if chosen.test is not None:
+        sentence += f" On {counts.test:,} test images: {_both(chosen.test, labels_only.test, alone)}."
+    if mixed and chosen.balanced_held_out is not None:
+        shown = _both(chosen.balanced_held_out, labels_only.balanced_held_out, alone)
+        sentence += f" Held-out figures follow the pool's estimated class shares; with all classes counted alike it is {shown}."
+    if worth and claim and not alone:
         sentence += f" They were worth about {worth:,} labels."
     return sentence
+
+
+def _unused(counts: Counts, opponent: str, why: PoolUse) -> str:
+    best = f"this is the best model from your {counts.labeled:,} labels alone ({opponent})"
+    images = f"the {counts.unlabeled:,} unlabeled images"
+    if why == "no time":
+        return f"The budget left no time to learn from the unlabeled images, so {best}: give a larger one."
+    if why == "not asked":
+        return (
+            f"Only rungs that do without unlabeled images were asked for: {images} were not used, and {best}."
+        )
+    if why == "unusable":
+        return f"There were no usable unlabeled images: all were damaged or copies of others. So {best}."
+    return f"There were no unlabeled images, so {best}."
+
+
+def _lost(counts: Counts, opponent: str, gain: Interval | None) -> str:
+    images = f"the {counts.unlabeled:,} unlabeled images"
+    if gain is None:
+        return (
+            f"Chosen by experience on other data, not by measurement: you get {opponent} from your {counts.labeled:,} labels "
+            f"alone; with one label in a class it cannot be measured whether {images} help."
+        )
+    if points(gain) <= 0:
+        return (
+            f"Labels alone were better: {images} did not help. With them it was {_moved(gain)} on held-out labels "
+            f"{_interval(gain)}; you get {opponent}."
+        )
+    return (
+        f"Labels alone were chosen, by experience on other data: with {images} it was {_moved(gain)} on your held-out "
+        f"labels {_interval(gain)}, too few to outweigh that; you get {opponent}."
+    )
+
+
+def _won(counts: Counts, opponent: str, name: str, gain: Interval | None, claim: bool) -> str:
+    if gain is None:
+        return (
+            f"Chosen by experience on other data, not by measurement: {name}; with one label in a class a gain "
+            "cannot be measured on held-out labels."
+        )
+    if claim:
+        return (
+            f"Your {counts.unlabeled:,} unlabeled images made the model better: {100 * gain.value:+.1f} points over "
+            f"{opponent} on held-out labels {_interval(gain)}."
+        )
+    if points(gain) <= 0:
+        return (
+            f"Chosen by experience on other data: {name}; on your held-out labels it was {_moved(gain)} than {opponent} "
+            f"{_interval(gain)}."
+        )
+    return (
+        f"Probably better with your {counts.unlabeled:,} unlabeled images: {100 * gain.value:+.1f} points over {opponent} "
+        f"on held-out labels, but {gain.n} labels cannot prove it {_interval(gain)}."
+    )
+
+
+def points(gain: Interval) -> float:
+    """Return a gain in points as it is shown: what is shown as 0.0 is no gain."""
+    return round(100 * gain.value, 1)
+
+
+def _moved(gain: Interval) -> str:
+    shown = points(gain)
+    return "no better" if shown == 0 else f"{abs(shown):.1f} points {'lower' if shown < 0 else 'higher'}"
+
+
+def _interval(gain: Interval) -> str:
+    return f"(95 % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
+
+
+def _both(chosen: float, base: float | None, alone: bool) -> str:
+    shown = f"{100 * chosen:.1f} %"
+    return shown if alone or base is None else f"{shown} against {100 * base:.1f} %"
 
 
 def _name(rung: str) -> str:

@@ -1,0 +1,108 @@
+"""The sentence claims what was measured, and says why where nothing was."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from fallow.record import Counts, Interval, PoolUse, RungResult, Scored, StudyResult
+from fallow.report.explain import short_verdict
+from fallow.study.verdict import verdict
+
+COUNTS = Counts(42, 1638, 420, 21)
+PROBE = Scored("probe", Interval(0.7, 0.6, 0.8, 42), 0.66, 0.61)
+SPREAD = Scored("propagate", Interval(0.72, 0.6, 0.8, 42), 0.68, 0.63)
+BLIND = Scored("probe"), Scored("propagate")
+
+
+def gain(value: float) -> Interval:
+    return Interval(value, value - 0.05, value + 0.05, 42)
+
+
+def study(chosen: Scored, base: Scored, found: Interval | None, pool_use: PoolUse = "learned") -> StudyResult:
+    rows = [RungResult("probe")]
+    if pool_use == "learned":
+        rows.append(RungResult("propagate", gain=found))
+    return StudyResult(
+        "classification", 0, 1.0, COUNTS, base, chosen, tuple(rows), False, "", pool_use=pool_use
+    )
+
+
+@pytest.mark.parametrize(
+    ("pool_use", "said"),
+    [
+        ("none", "no unlabeled images"),
+        ("unusable", "no usable unlabeled images"),
+        ("not asked", "asked for"),
+        ("no time", "no time"),
+    ],
+)
+def test_where_nothing_learned_from_the_unlabeled_images_no_sentence_says_that_they_did_not_help(
+    pool_use: PoolUse, said: str
+) -> None:
+    for sentence in (
+        verdict(COUNTS, PROBE, PROBE, None, False, 0, pool_use),
+        short_verdict(study(PROBE, PROBE, None, pool_use)),
+    ):
+        assert said in sentence.lower()
+        assert "42 labels alone" in sentence
+        assert "help" not in sentence
+        assert "better" not in sentence
+
+
+def test_labels_alone_chosen_unmeasured_is_not_said_to_be_better() -> None:
+    probe, _ = BLIND
+    for sentence in (
+        verdict(COUNTS, probe, probe, None, False, 0),
+        short_verdict(study(probe, probe, None)),
+    ):
+        assert "one label in a class" in sentence
+        assert "cannot be measured" in sentence.replace("\n", " ")
+        assert "better" not in sentence
+        assert "did not help" not in sentence
+
+
+def test_a_loss_is_told_with_its_interval_and_a_gain_that_was_outweighed_is_not_called_a_loss() -> None:
+    lost = verdict(COUNTS, PROBE, PROBE, gain(-0.021), False, 0)
+    assert "did not help" in lost
+    assert "2.1 points lower" in lost
+    assert "-7.1 to +2.9" in lost
+    outweighed = verdict(COUNTS, PROBE, PROBE, gain(0.021), False, 0)
+    assert "better" not in outweighed
+    assert "2.1 points higher" in outweighed
+    assert "did not help" in short_verdict(study(PROBE, PROBE, gain(-0.021)))
+    assert "did not help" not in short_verdict(study(PROBE, PROBE, gain(0.021)))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(-0.02, "2.0 points lower"), (0.0, "no better"), (3e-4, "no better")]
+)
+def test_a_rung_chosen_against_the_held_out_labels_is_not_called_probably_better(
+    value: float, said: str
+) -> None:
+    sentence = verdict(COUNTS, PROBE, SPREAD, gain(value), False, None)
+    assert sentence.startswith("Chosen by experience on other data: label propagation")
+    assert said in sentence
+    short = short_verdict(study(SPREAD, PROBE, gain(value)))
+    for text in (sentence, short):
+        assert "Probably" not in text
+    assert "experience" in short
+    assert "Probably better" in verdict(COUNTS, PROBE, SPREAD, gain(0.02), False, None)
+
+
+def test_a_model_is_not_compared_with_itself() -> None:
+    alone = verdict(COUNTS, PROBE, PROBE, gain(-0.01), False, 0, mixed=True)
+    assert "against" not in alone
+    assert "61.0 %" in alone
+    other = verdict(COUNTS, PROBE, SPREAD, gain(0.02), False, None, mixed=True)
+    assert "68.0 % against 66.0 %" in other
+    assert "63.0 % against 61.0 %" in other
+
+
+def test_old_results_that_do_not_say_what_became_of_the_pool_are_read() -> None:
+    old = study(PROBE, PROBE, gain(-0.01)).to_json()
+    del old["pool_use"]
+    again = StudyResult.from_json(old)
+    assert again.pool_use == "learned"
+    assert short_verdict(replace(again, counts=Counts(42, 0, 420, 21))).startswith("No unlabeled images")
