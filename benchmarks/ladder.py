@@ -24,6 +24,7 @@ from typing import Any
 from protocol import Known, draw, load
 from reference import reference
 
+SMALL_POOL = 100
 FOREIGN = "clothing"
 """Where images of no class come from."""
 RESULTS = Path(__file__).parent / "results"
@@ -78,7 +79,7 @@ def dev_cells(seeds: list[int]) -> Iterator[Cell]:
             for skew in (10.0, 30.0):
                 yield Cell(name, 5, seed, "dev", skew)
         for k in (2, 20):  # a small pool
-            yield Cell("clothing", k, seed, "dev", pool=100)
+            yield Cell("clothing", k, seed, "dev", pool=SMALL_POOL)
         for k in (5, 20):  # a backbone that sees little
             yield Cell("clothing", k, seed, "dev", backbone="pixels")
             yield Cell("ucmerced", k, seed, "dev", backbone="pixels")
@@ -135,7 +136,9 @@ def climb(cell: Cell, known: Known, others: Known | None, budget: str, work: Pat
         for row in study.results
     }
     where, correct = study.evidence.correct(("propagate", "probe"))
-    evidence = paired(correct["propagate"], correct["probe"], study.weights(where)) if len(where) else None
+    # As labeled and, where the pool's mix differs, weighted by it: the chooser minds the worse of both.
+    ways = [None, *([weights] if (weights := study.weights(where)) is not None else [])] if len(where) else []
+    evidence = [paired(correct["propagate"], correct["probe"], way) for way in ways]
     found: dict[str, Any] = {
         "key": cell.key,
         **{
@@ -146,7 +149,7 @@ def climb(cell: Cell, known: Known, others: Known | None, budget: str, work: Pat
         "rungs": rows,
         # What the chooser saw, enough to choose again under another prior.
         "labels_a_class": ctx.data.per_class,
-        "evidence": None if evidence is None else [evidence.observed, evidence.variance],
+        "evidence": [[round(one.observed, 5), round(one.variance, 8)] for one in evidence],
         "spaces": [space.key for space in study.finals[best].classifier.spaces],  # type: ignore[attr-defined]
         "seconds": round(clock.elapsed, 1),
         "budget": config.seconds,

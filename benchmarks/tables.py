@@ -103,15 +103,17 @@ def same_vectors(rows: list[Row]) -> list[str]:
 
 def choose(row: Row) -> str:
     """Choose again with the shipped prior, the cell's own data set left out."""
-    evidence = None if row["evidence"] is None else Paired(*row["evidence"])
-    made = compare(evidence, prior("propagate", row["labels_a_class"], row["data"]))
-    return "propagate" if keep(made, cheap=True) else "probe"
+    return by_evidence(row, prior("propagate", row["labels_a_class"], row["data"]))
 
 
 def by_evidence_alone(row: Row) -> str:
     """Choose by the sign of the held-out difference; without any, spread."""
-    evidence = None if row["evidence"] is None else Paired(*row["evidence"])
-    return "propagate" if keep(compare(evidence, Prior(1e-9, 10.0)), cheap=True) else "probe"
+    return by_evidence(row, Prior(1e-9, 10.0))
+
+
+def by_evidence(row: Row, expected: Prior) -> str:
+    made = [compare(Paired(*one), expected) for one in row["evidence"]] or [compare(None, expected)]
+    return "propagate" if keep(min(made, key=lambda c: c.p_better), cheap=True) else "probe"
 
 
 def if_significant(row: Row) -> str:

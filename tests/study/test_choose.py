@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from fallow.study import (
+    OutOfFold,
     Prior,
+    RungInfo,
     accuracy_interval,
+    claims,
     compare,
     corrected_for_choice,
     gain_interval,
@@ -15,6 +18,7 @@ from fallow.study import (
     mix_weights,
     paired,
 )
+from fallow.study.judge import Judge
 
 
 def test_wilson_interval_matches_the_formula_and_never_claims_certainty() -> None:
@@ -73,3 +77,24 @@ def test_weights_turn_label_shares_into_the_pool_mix() -> None:
     weights = mix_weights(y, [0.9, 0.1])
     correct = np.array([1.0, 1.0, 0.0, 0.0])
     assert accuracy_interval(correct, weights).value == pytest.approx(0.9)
+
+
+def test_a_rung_cannot_win_by_the_mix_it_claims_itself() -> None:
+    # Four classes, 60 labels each. The probe is right 60 % of the time everywhere; the other rung always gets class 0
+    # right and calls most of the rest class 0 too, so that it says the pool is mostly class 0.
+    y = np.repeat(np.arange(4), 60)
+    evidence = OutOfFold(tuple(str(i) for i in range(240)), y, 4)
+    everything = np.arange(240)
+    probe_right = np.tile(np.array([1, 1, 1, 0, 0]), 48).astype(bool)
+    other_right = (y == 0) | (everything % 3 == 0)
+    for name, right in (("probe", probe_right), ("propagate", other_right)):
+        said = np.where(right, y, np.where(y == 0, 1, 0))
+        evidence.add(name, "0-0", everything, np.eye(4, dtype=np.float32)[said])
+    judge = Judge(evidence, 60.0, 0)
+    mix = np.array([0.66, 0.113, 0.113, 0.114])
+    info = {n: RungInfo(n, n, True, n == "probe", n != "probe") for n in ("probe", "propagate")}
+    assert not judge.judge(info["propagate"], info["probe"], mix, 1.0).wins
+    correct = evidence.correct(("propagate", "probe"))[1]
+    weights = mix_weights(y, mix)
+    assert gain_interval(correct["propagate"], correct["probe"], weights).low > 0
+    assert not claims(correct["propagate"], correct["probe"], weights)

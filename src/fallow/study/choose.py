@@ -100,6 +100,14 @@ def gain_interval(new: Array, old: Array, weights: Array | None = None, seed: in
     return Interval(float(w @ difference), float(low - floor), float(high + floor), n)
 
 
+def claims(new: Array, old: Array, weights: Array | None = None, seed: int = 0) -> bool:
+    """Return whether "better" may be claimed: no gain lies outside of the 95 % paired interval.
+
+    With ``weights`` (the pool's mix, which comes from a rung's own answers) it must also with the labels as they are.
+    """
+    return all(gain_interval(new, old, w, seed).low > 0 for w in (None, weights))
+
+
 @dataclass(frozen=True)
 class Paired:
     """What the held-out labels say of the difference between two rungs.

@@ -125,11 +125,20 @@ class Judge:
     def _compare(
         self, name: RungName, best: RungName, expected: Prior, below: Prior, mix: NDArray[np.float64] | None
     ) -> Comparison:
+        """Compare by the labels as they are, and where the pool's mix differs, by that mix: the worse of both counts.
+
+        The mix comes from the rung's own answers, and a rung that calls everything one class would be weighted by
+        just that class.
+        """
         relative = Prior(expected.mean - below.mean, expected.sd)
         where, correct = self.evidence.correct((name, best))
         if not len(where):
             return compare(None, relative)
-        return compare(paired(correct[name], correct[best], self.weights(where, mix)), relative)
+        found = [
+            compare(paired(correct[name], correct[best], weights), relative)
+            for weights in (None, self.weights(where, mix))
+        ]
+        return min(found, key=lambda one: one.p_better)
 
 
 def skewed(mix: NDArray[np.float64], y: NDArray[np.int64]) -> bool:

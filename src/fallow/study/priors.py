@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 from importlib.resources import files
-from math import log2, sqrt
+from math import exp, log2, sqrt
 from typing import TypedDict
 
 from fallow.study.choose import Prior
@@ -17,6 +17,9 @@ from fallow.types import RungName
 
 _BANDWIDTH = 1.0
 """Rows at half or twice the labels a class count exp(-1/2) as much as rows at the same number."""
+_LEAST_SD = 0.03
+"""A new data set can always surprise: with many labels a class the few known ones agree to within a point, and their
+agreement must not outweigh hundreds of held-out labels that say otherwise."""
 _UNKNOWN = Prior(0.0, 0.05)
 """A rung with no benchmark row is expected to change nothing, give or take five points."""
 
@@ -39,40 +42,48 @@ def rows() -> tuple[PriorRow, ...]:
     return tuple(content["rows"])
 
 
-def _family(data: str) -> str:
-    """Return the data set of a row; ``clothing/pixels`` are the clothes seen by another backbone."""
-    return data.split("/")[0]
-
-
 def prior(rung: RungName, per_class: float, without: str | None = None) -> Prior:
     """Return the expected gain of ``rung`` over labels only.
 
-    A kernel mean over log2(labels a class); data sets weigh equally, however many cells they have, because the next
-    user's data are a new data set and not a new draw of an old one.
+    A kernel mean over log2(labels a class) within each data set; data sets weigh equally, however many cells they
+    have, because the next user's data are a new data set and not a new draw of an old one. The spread is that of a
+    prediction for a new data set: between data sets, within them over draws, and of the mean itself.
 
     Args:
         rung: Name of the rung.
         per_class: Labels a class of the data at hand.
         without: Data set to leave out (leave-one-out in the benchmarks).
     """
-    by_data: dict[str, list[tuple[float, float, float]]] = {}
+    families: dict[str, list[tuple[float, float, float]]] = {}
     for row in rows():
-        if row["rung"] != rung or _family(row["data"]) == without:
+        if row["rung"] != rung or row["data"] == without:
             continue
         distance = (log2(row["per_class"]) - log2(max(per_class, 1.0))) / _BANDWIDTH
         # A floor keeps a data set in, weakly, when all its cells are far away: better than no prior at all.
-        weight = max(2.718281828 ** (-0.5 * distance**2), 1e-4)
-        by_data.setdefault(row["data"], []).append((weight, row["gain"], row["sd"]))
-    if not by_data:
+        weight = max(exp(-0.5 * distance**2), 1e-4)
+        families.setdefault(row["data"], []).append((weight, row["gain"], row["sd"]))
+    if not families:
         return _UNKNOWN
-    means, variances, weights = [], [], []
-    for cells in by_data.values():
-        total = sum(w for w, _, _ in cells)
-        means.append(sum(w * g for w, g, _ in cells) / total)
-        variances.append(sum(w * s * s for w, _, s in cells) / total)
-        weights.append(max(w for w, _, _ in cells))
+    within = [_mean_and_variance(cells) for cells in families.values()]
+    near = [max(w for w, _, _ in cells) for cells in families.values()]
+    mean, between = _weighted([m for m, _ in within], near)
+    inside, _ = _weighted([v for _, v in within], near)
+    count = len(families)
+    if count > 1:
+        between *= count / (count - 1)
+    return Prior(mean, max(sqrt(inside + between * (1 + 1 / count)), _LEAST_SD))
+
+
+def _mean_and_variance(cells: list[tuple[float, float, float]]) -> tuple[float, float]:
+    """Return mean and variance of one draw from the cells (weight, gain, sd) of a data set."""
+    weights = [w for w, _, _ in cells]
+    mean, spread = _weighted([g for _, g, _ in cells], weights)
+    noise, _ = _weighted([s * s for _, _, s in cells], weights)
+    return mean, spread + noise
+
+
+def _weighted(values: list[float], weights: list[float]) -> tuple[float, float]:
+    """Return weighted mean and variance."""
     total = sum(weights)
-    mean = sum(w * m for w, m in zip(weights, means, strict=True)) / total
-    within = sum(w * v for w, v in zip(weights, variances, strict=True)) / total
-    between = sum(w * (m - mean) ** 2 for w, m in zip(weights, means, strict=True)) / total
-    return Prior(mean, max(sqrt(within + between), 0.01))
+    mean = sum(w * v for w, v in zip(weights, values, strict=True)) / total
+    return mean, sum(w * (v - mean) ** 2 for w, v in zip(weights, values, strict=True)) / total
