@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from fallow.errors import DataError
-from fallow.methods.propagation import PropagateOptions, certainty, prepare_inputs, propagate
+from fallow.methods import propagation
+from fallow.methods.propagation import (
+    PropagateOptions,
+    certainty,
+    knows_enough,
+    map_features,
+    prepare_inputs,
+    propagate,
+)
 
 RNG = np.random.default_rng(5)
 
@@ -143,6 +151,20 @@ def test_several_embeddings_share_the_graph():
     inputs = prepare_inputs([x, other], labels < 0)
     assert len(inputs.neighbors) == 2
     assert finite(propagate(inputs, labels, 4, replace(PropagateOptions(), rounds=1)))
+
+
+@pytest.mark.parametrize("labeled", [20, 450], ids=["pool-knows-enough", "labels-take-part"])
+def test_an_embedding_in_parts_is_mapped_as_a_whole_one_is(labeled, monkeypatch):
+    monkeypatch.setattr(propagation, "_BLOCK", 64)  # blocks that begin in one part and end in the other
+    x, _ = clusters(800)
+    pool = np.arange(800) >= labeled
+    assert knows_enough(pool) == (labeled == 20)
+    for options in (PropagateOptions(), PropagateOptions(components=7)):
+        whole, features = map_features(x, pool, options)
+        found, again = map_features((x[:labeled], x[labeled:]), pool, options)
+        np.testing.assert_array_equal(found.matrix, whole.matrix)
+        np.testing.assert_allclose(again, features, atol=1e-6)
+        np.testing.assert_allclose(features, whole.transform(x), atol=1e-6)
 
 
 def test_certainty_bounds():

@@ -10,22 +10,53 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 from safetensors.numpy import load_file
 from sklearn.datasets import load_digits
+from torch import nn
 
 import fallow
 import fallow.study.leave
+import fallow.study.plan
 from fallow.config import EmbedConfig, TrainConfig
 from fallow.data import audit, open_source
-from fallow.models import Embedder
+from fallow.models import Backbone, Embedder, from_module, load_backbone
 from fallow.record import DecisionLog
 from fallow.study.bank import SpaceBank
 from fallow.study.clock import Clock
 from fallow.study.context import RungContext
 from fallow.study.data import StudyData
-from fallow.study.plan import plan_spaces
+from fallow.study.plan import SpacePlan, plan_spaces
 from fallow.tasks import classification_task
+
+
+class Edges(nn.Module):
+    """A network with views to decide on, which the pixels have not: random filters, the same in every process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filters = nn.Conv2d(3, 24, 3, 2, 1, bias=False)
+        drawn = np.random.default_rng(0).normal(size=(24, 3, 3, 3))
+        self.filters.weight.data = torch.from_numpy(drawn).float()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.filters(x)).flatten(1)
+
+
+def edges() -> Backbone:
+    """Return `Edges` as a backbone."""
+    return from_module(Edges(), size=8, name="edges")
+
+
+def two_vote(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let edges and pixels vote wherever a backbone is not asked for."""
+    known = {"edges": edges(), "pixels": load_backbone("pixels")}
+    monkeypatch.setattr(SpaceBank, "backbone", lambda self, name: known[name])
+    monkeypatch.setattr(
+        fallow.study.plan, "_automatic", lambda data, bank: (tuple(known), "Both, for the test.")
+    )
+
 
 FEW = {"classes": (0, 1, 4, 7), "labels": 3, "pool": 20, "test": 6}
 
@@ -72,16 +103,18 @@ def train(data: Path, out: Path, **options: Any) -> fallow.Result:
     return fallow.train(str(data), out=out, **asked)
 
 
-def context(data: Path, cache: Path) -> RungContext:
-    """Return what rungs look at, for the images of a folder."""
-    decisions, config, clock = (
-        DecisionLog(),
-        TrainConfig(offline=True, embed=EmbedConfig(backbone="pixels")),
-        Clock(600),
-    )
+def context(data: Path, cache: Path, votes: str = "pixels") -> RungContext:
+    """Return what rungs look at, for the images of a folder; ``edges`` vote under views, ``pixels`` as they are."""
+    decisions, clock = DecisionLog(), Clock(600)
+    config = TrainConfig(offline=True, embed=EmbedConfig(backbone="pixels" if votes == "pixels" else "auto"))
     made = StudyData.build(audit(open_source(str(data))), 0, decisions)
-    bank = SpaceBank(config.embed, cache, offline=True)
-    plan = plan_spaces(made, bank, clock, decisions)
+    bank = SpaceBank(config.embed, cache, offline=True, own=None if votes == "pixels" else edges())
+    if votes == "pixels":
+        plan = plan_spaces(made, bank, clock, decisions)
+    else:
+        names = tuple(votes.split("+"))
+        views = tuple("turns" if name == "edges" else "none" for name in names)
+        plan = SpacePlan(names, (8,) * len(names), views, len(made.pool_ids))  # type: ignore[arg-type]
     return RungContext(made, classification_task(made.classes), bank, config, decisions, clock, plan)
 
 

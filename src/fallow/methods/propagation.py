@@ -24,7 +24,10 @@ from fallow.models.linear import DEFAULT_STRENGTH, LinearHead, fit_logistic, one
 
 Array = NDArray[np.float32]
 
+MARGIN = 12
+"""Neighbors listed beyond what the graph needs: a fold drops its held-out images from the lists."""
 _POOL_ENOUGH = 300
+_BLOCK = 8192
 _FLOOR = 1e-3  # a class that the graph rules out may still be argued for by the head
 _STEPS, _WARM_STEPS = 60, 30
 
@@ -106,12 +109,16 @@ class PropagationInputs:
         return PropagationInputs(self.feature_map, self.features[rows], lists, self.pool_only)
 
 
+Embedding = NDArray[np.floating] | tuple[NDArray[np.floating], ...]
+"""(n, d) features of labeled images and pool; or the parts that, one after the other, make these rows."""
+
+
 def prepare_inputs(
     features: NDArray[np.floating] | Sequence[NDArray[np.floating]],
     pool: NDArray[np.bool_],
     options: PropagateOptions | None = None,
     *,
-    margin: int = 12,
+    margin: int = MARGIN,
     seed: int = 0,
 ) -> PropagationInputs:
     """Normalize the backbone's features and list neighbors.
@@ -126,15 +133,65 @@ def prepare_inputs(
     """
     options = options or PropagateOptions()
     embeddings = [features] if isinstance(features, np.ndarray) else list(features)
+    head_map, mapped = map_features(embeddings[0], pool, options)
+    lists = tuple(list_neighbors(one, pool, options, margin=margin, seed=seed) for one in embeddings)
+    return PropagationInputs(head_map, mapped, lists, knows_enough(pool))
+
+
+def knows_enough(pool: NDArray[np.bool_]) -> bool:
+    """Say whether the pool is large enough for maps to be learned on it alone, so that folds may share them."""
     # A small pool alone would leave out directions that the labels need; 2,000 images always know enough.
-    pool_only = bool(pool.sum() >= min(max(_POOL_ENOUGH, (~pool).sum()), 2000))
-    rows = pool if pool_only else np.ones(len(pool), dtype=bool)
-    head_map = fit_feature_map(embeddings[0][rows], components=options.components)
-    lists = []
-    for one in embeddings:
-        graph_map = fit_feature_map(one[rows], components=options.components, whiten=options.whiten)
-        lists.append(find_neighbors(graph_map.transform(one), options.neighbors + margin, seed=seed))
-    return PropagationInputs(head_map, head_map.transform(embeddings[0]), tuple(lists), pool_only)
+    return bool(pool.sum() >= min(max(_POOL_ENOUGH, (~pool).sum()), 2000))
+
+
+def map_features(
+    embedding: Embedding, pool: NDArray[np.bool_], options: PropagateOptions
+) -> tuple[FeatureMap, Array]:
+    """Learn a head's feature map and return it with the mapped features, float32 (n, k)."""
+    parts = _parts(embedding)
+    found = fit_feature_map(_learned_on(parts, pool), components=options.components)
+    return found, _mapped(found, parts)
+
+
+def list_neighbors(
+    embedding: Embedding,
+    pool: NDArray[np.bool_],
+    options: PropagateOptions,
+    *,
+    margin: int = MARGIN,
+    seed: int = 0,
+) -> Neighbors:
+    """List the neighbors of all rows in one embedding; by far the dearest part of `prepare_inputs`."""
+    parts = _parts(embedding)
+    found = fit_feature_map(_learned_on(parts, pool), components=options.components, whiten=options.whiten)
+    return find_neighbors(_mapped(found, parts), options.neighbors + margin, seed=seed)
+
+
+def _parts(embedding: Embedding) -> tuple[NDArray[np.floating], ...]:
+    return (embedding,) if isinstance(embedding, np.ndarray) else embedding
+
+
+def _learned_on(parts: tuple[NDArray[np.floating], ...], pool: NDArray[np.bool_]) -> NDArray[np.floating]:
+    """Return the rows that maps are learned on; a part that is needed whole, and alone, is not copied."""
+    rows = pool if knows_enough(pool) else np.ones(len(pool), dtype=bool)
+    masks = np.split(rows, np.cumsum([len(part) for part in parts])[:-1])
+    needed = [
+        part if mask.all() else part[mask] for part, mask in zip(parts, masks, strict=True) if mask.any()
+    ]
+    return needed[0] if len(needed) == 1 else np.concatenate(needed or parts)
+
+
+def _mapped(feature_map: FeatureMap, parts: tuple[NDArray[np.floating], ...]) -> Array:
+    """Map all rows block by block: 100,000 features of 1,280 numbers are half a gigabyte a copy."""
+    starts = np.cumsum([0, *(len(part) for part in parts)]).tolist()
+    blocks = []
+    for start in range(0, max(starts[-1], 1), _BLOCK):
+        rows = [
+            part[max(start - first, 0) : max(start + _BLOCK - first, 0)]
+            for part, first in zip(parts, starts[:-1], strict=True)
+        ]
+        blocks.append(feature_map.transform(rows[0] if len(rows) == 1 else np.concatenate(rows)))
+    return np.concatenate(blocks)
 
 
 def propagate(

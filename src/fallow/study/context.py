@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,12 +46,13 @@ class RungContext:
     progress: Progress = silent
     scratch: dict[tuple[str, str], Any] = field(default_factory=dict)
 
-    @property
+    # Cached: a list of 100,000 names and hashes takes longer to make than most of what is asked of it.
+    @cached_property
     def labeled(self) -> ImageSet:
         """All labeled images, in the order of ``data.y``."""
         return self.data.images(self.data.labeled_ids)
 
-    @property
+    @cached_property
     def pool(self) -> ImageSet:
         """The unlabeled images that take part."""
         return self.data.images(self.data.pool_ids)
@@ -64,8 +66,13 @@ class RungContext:
         """Return the seed of a fit: its own for each fold, the same whenever it is run."""
         return self.config.seed * 1009 + (0 if fold is None else 1 + fold.repeat * 31 + fold.index)
 
+    @staticmethod
+    def scratch_key(fold: Fold | None) -> str:
+        """Return the name under which ``scratch`` holds the artefacts of one fold."""
+        return "final" if fold is None else fold.key
+
     def drop_scratch(self, fold: Fold | None) -> None:
         """Forget the artefacts of one fold."""
-        key = "final" if fold is None else fold.key
+        key = self.scratch_key(fold)
         for name in [k for k in self.scratch if k[0] == key]:
             del self.scratch[name]

@@ -2,31 +2,107 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fallow.methods import PropagateOptions, PropagationInputs, prepare_inputs
-from fallow.models import Space
+from fallow.methods import (
+    Neighbors,
+    PropagateOptions,
+    PropagationInputs,
+    knows_enough,
+    list_neighbors,
+    map_features,
+)
+from fallow.models import FeatureMap, Space
 from fallow.study.context import RungContext
 from fallow.study.rung import Fold
 from fallow.study.spaces import spaces_of
 
+Made = TypeVar("Made")
+Array = NDArray[np.float32]
 
-@dataclass(frozen=True)
+_KEPT_ROWS = 20_000
+"""Up to this many images a fold's own artefacts wait for the next rung; of more, all folds at once would fill the memory."""
+
+
 class FrozenInputs:
-    """What a fold may learn from.
+    """What a fold may learn from: without its held-out labels anywhere, normalization and graph included.
+
+    Everything is made when it is first asked for, once per space: the labels alone need no neighbor lists. With a pool
+    that knows enough to normalize by, all folds share the artefacts and drop rows; else labeled images take part in
+    them and each fold makes its own, which wait in ``ctx.scratch`` for the rungs above.
 
     Attributes:
         spaces: The embeddings that vote; each in turn carries a head, all together make the graph.
-        carriers: Vectors and neighbors with one of the spaces first, as many as spaces.
         labels: Class of each row, -1 for the pool, (rows,).
     """
 
-    spaces: tuple[Space, ...]
-    carriers: tuple[PropagationInputs, ...]
-    labels: NDArray[np.int64]
+    def __init__(self, ctx: RungContext, fold: Fold | None) -> None:
+        self.spaces = spaces_of(ctx, fold)
+        self._ctx, self._options = ctx, options_of(ctx)
+        count, unlabeled = len(ctx.data.y), len(ctx.data.pool_ids)
+        train = ctx.train_positions(fold)
+        everyone = np.arange(count + unlabeled) >= count
+        shared = knows_enough(everyone)
+        self._owner = "run" if shared else ctx.scratch_key(fold)
+        self._made_of = np.arange(count) if shared else train
+        self._pool = np.concatenate([np.zeros(len(self._made_of), bool), np.ones(unlabeled, bool)])
+        # Rows of the artefacts that this fold may see; None where they are its own.
+        self._kept = (
+            np.concatenate([np.isin(np.arange(count), train), np.ones(unlabeled, bool)]) if shared else None
+        )
+        self.labels = np.concatenate([ctx.data.y[train], np.full(unlabeled, -1, np.int64)])
+
+    def known(self, space: Space) -> tuple[FeatureMap, Array]:
+        """Return the map of a space and the mapped vectors of the labels, (labels, k)."""
+        feature_map, features = self._head(space)
+        count = len(self._made_of)
+        return feature_map, features[:count] if self._kept is None else features[:count][self._kept[:count]]
+
+    def carriers(self) -> tuple[PropagationInputs, ...]:
+        """Return vectors and neighbor lists with each of the spaces first, as many as spaces."""
+        lists = [self._neighbors(space) for space in self.spaces]
+        made = []
+        for number, space in enumerate(self.spaces):
+            feature_map, features = self._head(space)
+            if self._kept is not None and not self._kept.all():
+                features = features[self._kept]
+            turn = (*lists[number:], *lists[:number])
+            made.append(PropagationInputs(feature_map, features, turn, self._kept is not None))
+        return tuple(made)
+
+    def _head(self, space: Space) -> tuple[FeatureMap, Array]:
+        return self._once(
+            f"features-{space.key}", lambda: map_features(self._vectors(space), self._pool, self._options)
+        )
+
+    def _neighbors(self, space: Space) -> Neighbors:
+        seed = self._ctx.config.seed
+        found = self._once(
+            f"neighbors-{space.key}",
+            lambda: list_neighbors(self._vectors(space), self._pool, self._options, seed=seed),
+        )
+        return found if self._kept is None else found.keep(self._kept, self._options.neighbors)
+
+    def _vectors(self, space: Space) -> tuple[Array, ...]:
+        """Return the vectors that the artefacts are made of, labeled images first."""
+        ctx = self._ctx
+        labeled = ctx.bank.pooled(space, ctx.labeled, "labeled")
+        own = labeled if len(self._made_of) == len(labeled) else labeled[self._made_of]
+        return own, ctx.bank.pooled(space, ctx.pool, "pool")
+
+    def _once(self, name: str, make: Callable[[], Made]) -> Made:
+        key, scratch = (self._owner, name), self._ctx.scratch
+        if key in scratch:
+            found: Made = scratch[key]
+            return found
+        made = make()
+        if self._owner == "run" or len(self._pool) <= _KEPT_ROWS:
+            scratch[key] = made
+        return made
 
 
 def options_of(ctx: RungContext) -> PropagateOptions:
@@ -34,36 +110,3 @@ def options_of(ctx: RungContext) -> PropagateOptions:
     asked = ctx.config.propagate
     pinned = {k: v for k in ("neighbors", "alpha") if (v := getattr(asked, k)) != "auto"}
     return PropagateOptions(**pinned)
-
-
-def inputs_of(ctx: RungContext, fold: Fold | None) -> FrozenInputs:
-    """Return the inputs of a fold: without its held-out labels anywhere, normalization and graph included."""
-    spaces, options = spaces_of(ctx, fold), options_of(ctx)
-    count, train = len(ctx.data.y), ctx.train_positions(fold)
-    kept = np.ones(count + len(ctx.pool), bool)
-    kept[:count] = np.isin(np.arange(count), train)
-    labels = np.concatenate([ctx.data.y, np.full(len(ctx.pool), -1, np.int64)])
-    key = ("run", "inputs-" + "+".join(space.key for space in spaces))
-    if key not in ctx.scratch:
-        ctx.scratch[key] = _prepare(ctx, spaces, np.ones(len(kept), bool), options)
-    shared: tuple[PropagationInputs, ...] = ctx.scratch[key]
-    if shared[0].pool_only:
-        carriers = tuple(one.keep(kept, options.neighbors) for one in shared)
-    else:
-        # The pool is too small to normalize by: labeled images take part in it, so each fold makes its own.
-        carriers = _prepare(ctx, spaces, kept, options)
-    return FrozenInputs(spaces, carriers, labels[kept])
-
-
-def _prepare(
-    ctx: RungContext, spaces: tuple[Space, ...], kept: NDArray[np.bool_], options: PropagateOptions
-) -> tuple[PropagationInputs, ...]:
-    vectors = [
-        np.concatenate([ctx.bank.pooled(s, ctx.labeled, "labeled"), ctx.bank.pooled(s, ctx.pool, "pool")])[
-            kept
-        ]
-        for s in spaces
-    ]
-    pool = (np.arange(len(kept)) >= len(ctx.data.y))[kept]
-    turns = [vectors[i:] + vectors[:i] for i in range(len(vectors))]
-    return tuple(prepare_inputs(turn, pool, options, seed=ctx.config.seed) for turn in turns)

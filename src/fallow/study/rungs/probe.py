@@ -14,7 +14,7 @@ from fallow.record import Decision
 from fallow.study.context import RungContext
 from fallow.study.rung import Candidate, Cost, Fold, Rung, RungInfo
 from fallow.study.rungs.frozen import FrozenCandidate
-from fallow.study.rungs.inputs import inputs_of
+from fallow.study.rungs.inputs import FrozenInputs
 from fallow.study.worth import FitScore
 from fallow.types import Json, JsonObject, RungName
 
@@ -42,16 +42,15 @@ class ProbeRung(Rung):
         steps: int | None = None,
     ) -> Candidate:
         """Fit a head for each space; their log-probabilities are averaged."""
-        found = inputs_of(ctx, fold)
-        known = found.labels >= 0
-        y, classes = found.labels[known], len(ctx.data.classes)
+        found, classes = FrozenInputs(ctx, fold), len(ctx.data.classes)
+        y = found.labels[found.labels >= 0]
         branches, figures = [], []
-        for space, inputs in zip(found.spaces, found.carriers, strict=True):
-            x = inputs.features[known]
+        for space in found.spaces:
+            feature_map, x = found.known(space)
             strength, evidence = _strength(ctx, fold, x, y, classes)
             figures.append((strength, evidence))
             branches.append(
-                Branch(space, inputs.feature_map, fit_logistic(x, y, n_classes=classes, strength=strength))
+                Branch(space, feature_map, fit_logistic(x, y, n_classes=classes, strength=strength))
             )
         if fold is None:
             _record(ctx, figures)
@@ -65,8 +64,8 @@ class ProbeRung(Rung):
 
     def curve(self, ctx: RungContext) -> FitScore:
         """Return a function that fits the probe on some labels and scores it on others, for learning curves."""
-        found = inputs_of(ctx, None)
-        x, classes = found.carriers[0].features[: len(ctx.data.y)], len(ctx.data.classes)
+        found, classes = FrozenInputs(ctx, None), len(ctx.data.classes)
+        _, x = found.known(found.spaces[0])
         y = ctx.data.y
 
         def fit_score(train: NDArray[np.int64], held_out: NDArray[np.int64]) -> NDArray[np.float64]:

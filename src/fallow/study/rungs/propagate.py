@@ -14,7 +14,7 @@ from fallow.record import Decision
 from fallow.study.context import RungContext
 from fallow.study.rung import Candidate, Cost, Fold, Rung, RungInfo
 from fallow.study.rungs.frozen import FrozenCandidate
-from fallow.study.rungs.inputs import inputs_of, options_of
+from fallow.study.rungs.inputs import FrozenInputs, options_of
 from fallow.types import JsonObject, RungName
 
 
@@ -38,11 +38,12 @@ class PropagateRung(Rung):
         steps: int | None = None,
     ) -> Candidate:
         """Propagate once per space as the carrier of the head; all spaces make the graph."""
-        found, options, classes = inputs_of(ctx, fold), options_of(ctx), len(ctx.data.classes)
-        done = [propagate(inputs, found.labels, classes, options) for inputs in found.carriers]
+        found, options, classes = FrozenInputs(ctx, fold), options_of(ctx), len(ctx.data.classes)
+        carriers = found.carriers()
+        done = [propagate(inputs, found.labels, classes, options) for inputs in carriers]
         branches = [
             Branch(space, inputs.feature_map, one.head)
-            for space, inputs, one in zip(found.spaces, found.carriers, done, strict=True)
+            for space, inputs, one in zip(found.spaces, carriers, done, strict=True)
         ]
         mix = np.mean([one.mix for one in done], axis=0)
         if fold is None:
