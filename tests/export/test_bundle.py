@@ -4,14 +4,17 @@ import json
 import re
 import subprocess
 import sys
+import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from fallow.data import default_workers
 from fallow.errors import ConfigError, DataError, RunError
-from fallow.export import load_bundle, save_bundle
+from fallow.export import bundle, load_bundle, save_bundle, write_card
 from fallow.models import (
     Branch,
     Embedder,
@@ -69,6 +72,73 @@ def test_there_and_back(tmp_path: Path, fitted: tuple[EmbeddingClassifier, np.nd
     assert deployed.backbones()["pixels"].weights_id == "pixels"
     with pytest.raises(DataError, match="image 0"):
         deployed.predict_probs([np.zeros((8, 8), np.uint8)])
+
+
+def test_many_images_are_asked_about_in_order_with_few_in_memory(
+    tmp_path: Path, fitted: tuple[EmbeddingClassifier, np.ndarray, list[Pixels]]
+) -> None:
+    classifier, _, images = fitted
+    deployed = load_bundle(_save(tmp_path / "model", classifier))
+    lock, alive, most = threading.Lock(), 0, 0
+
+    def gone() -> None:
+        nonlocal alive
+        with lock:
+            alive -= 1
+
+    def read(number: int) -> Pixels | None:
+        nonlocal alive, most
+        if number == 7:
+            return None
+        image = images[number].copy()
+        weakref.finalize(image, gone)
+        with lock:
+            alive += 1
+            most = max(most, alive)
+        return image
+
+    found = list(deployed.stream(range(150), read))
+    assert [number for number, _ in found] == list(range(150))
+    assert [number for number, probs in found if probs is None] == [7]
+    expected = deployed.predict_probs(images[:150])
+    for number, probs in found:
+        if probs is not None:
+            np.testing.assert_array_equal(probs, expected[number])
+    assert 1 <= most <= 2 * default_workers()
+    with pytest.raises(DataError, match="an image has shape"):
+        list(deployed.stream([0], lambda _: np.zeros((8, 8), np.uint8)))
+
+
+def test_no_more_threads_ask_than_the_process_may_use(
+    tmp_path: Path,
+    fitted: tuple[EmbeddingClassifier, np.ndarray, list[Pixels]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    classifier, _, images = fitted
+    deployed = load_bundle(_save(tmp_path / "model", classifier))
+    monkeypatch.setattr(bundle, "cores", lambda: 1)
+    asked: set[int] = set()
+    real = deployed._probs
+
+    def listen(image: Pixels, threads: int = 1) -> np.ndarray:
+        asked.add(threading.get_ident())
+        return real(image, threads)
+
+    monkeypatch.setattr(deployed, "_probs", listen)
+    deployed.predict_probs(images[:40])
+    assert len(asked) == 1
+
+
+def test_a_card_that_is_written_again_leaves_the_model_whole(
+    tmp_path: Path, fitted: tuple[EmbeddingClassifier, np.ndarray, list[Pixels]]
+) -> None:
+    folder = _save(tmp_path / "model", fitted[0])
+    write_card(folder, "# Better known now")
+    text = (folder / "README.md").read_text()
+    assert text.startswith("# Better known now")
+    assert "## Use it" in text
+    assert sorted(p.name for p in folder.iterdir()) == FILES
+    load_bundle(folder)
 
 
 def test_the_cards_snippet_works_with_onnxruntime_and_pillow_alone(

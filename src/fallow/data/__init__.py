@@ -1,6 +1,6 @@
 """Where images come from: sources, decoding, the audit, folds."""
 
-from fallow.data.ahead import default_workers, in_order
+from fallow.data.ahead import cores, default_workers, in_order
 from fallow.data.audit import Audit, audit
 from fallow.data.cache import cache_dir
 from fallow.data.checks import check_trainable, limit_validation
@@ -46,6 +46,7 @@ __all__ = [
     "byte_hash",
     "cache_dir",
     "check_trainable",
+    "cores",
     "decode",
     "default_folds",
     "default_workers",

@@ -12,9 +12,14 @@ Item = TypeVar("Item")
 Out = TypeVar("Out")
 
 
+def cores() -> int:
+    """Return the number of processors that this process may use: a container or a batch job may have fewer than the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def default_workers() -> int:
     """Return the number of threads for reading: the processors this process may use, at most 8."""
-    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return min(8, cores())
 
 
 def in_order(work: Callable[[Item], Out], items: Iterable[Item], workers: int) -> Iterator[Out]:

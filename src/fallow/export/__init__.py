@@ -1,6 +1,6 @@
 """What leaves: the model as one ONNX file and as a folder that needs no fallow to be used."""
 
-from fallow.export.bundle import Deployed, load_bundle, save_bundle
+from fallow.export.bundle import Deployed, load_bundle, save_bundle, write_card
 from fallow.export.onnx_graph import build_graph, export_onnx
 
-__all__ = ["Deployed", "build_graph", "export_onnx", "load_bundle", "save_bundle"]
+__all__ = ["Deployed", "build_graph", "export_onnx", "load_bundle", "save_bundle", "write_card"]

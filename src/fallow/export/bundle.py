@@ -6,21 +6,22 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fallow._version import __version__
-from fallow.data import PixelScale
+from fallow.data import PixelScale, cores, default_workers, in_order
 from fallow.errors import DataError, RunError
 from fallow.export.onnx_graph import IMAGE, PROBS, export_onnx
 from fallow.models import Backbone, EmbeddingClassifier, backbone_from_state
 from fallow.record import read_json, write_json
+from fallow.record.rundir import write_bytes
 from fallow.types import JsonObject
 
 TENSORS, GRAPH, LABELS, META, CARD = (
@@ -31,6 +32,9 @@ TENSORS, GRAPH, LABELS, META, CARD = (
     "README.md",
 )
 FORMAT = 1
+
+Pixels = NDArray[np.uint8]
+Item = TypeVar("Item")
 
 _SNIPPET = """
 ## Use it
@@ -91,7 +95,7 @@ def save_bundle(
         state, meta = classifier.state()
         _write_tensors(temporary / TENSORS, state, backbones)
         write_json(temporary / LABELS, list(classes))
-        (temporary / CARD).write_text(card.rstrip() + "\n" + _SNIPPET, encoding="utf-8")
+        (temporary / CARD).write_bytes(_card(card))
         files = {path.name: _digest(path) for path in sorted(temporary.iterdir())}
         described = {name: _describe(backbone) for name, backbone in backbones.items()}
         write_json(
@@ -116,6 +120,23 @@ def save_bundle(
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _card(text: str) -> bytes:
+    return (text.rstrip() + "\n" + _SNIPPET).encode(errors="backslashreplace")
+
+
+def write_card(directory: Path, card: str) -> None:
+    """Write the model card of a bundle again; everything else in it stays as it is.
+
+    Args:
+        directory: The model folder.
+        card: Text of the card, as for `save_bundle`.
+
+    Raises:
+        RunError: The disk is full.
+    """
+    write_bytes(directory / CARD, _card(card))
 
 
 def _write_tensors(path: Path, state: Mapping[str, NDArray[Any]], backbones: Mapping[str, Backbone]) -> None:
@@ -213,24 +234,51 @@ class Deployed:
             )
         return self._sessions[threads]
 
-    def predict_probs(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def predict_probs(self, images: Sequence[Pixels]) -> NDArray[np.float32]:
         """Return calibrated probabilities (n, c) float32 of uint8 (H, W, 3) RGB images of any size.
 
         Raises:
             DataError: An image is not uint8 (H, W, 3).
         """
         for position, image in enumerate(images):
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-                raise DataError(
-                    f"image {position} has shape {image.shape} and type {image.dtype}: "
-                    "give uint8 pixels of shape (height, width, 3)"
-                )
+            _check(image, f"image {position}")
         if not len(images):
             return np.zeros((0, len(self.classes)), np.float32)
+        if len(images) == 1:
+            return self._probs(images[0], cores())[None]
         # Many images go side by side, a core each: faster than one after the other on all cores.
-        session = self._session(1 if len(images) > 1 else 0)
-        with ThreadPoolExecutor(min(len(images), os.cpu_count() or 1)) as pool:
-            return np.stack(list(pool.map(lambda image: session.run([PROBS], {IMAGE: image})[0], images)))
+        self._session(1)  # made here once, and not by every thread
+        with ThreadPoolExecutor(min(len(images), cores())) as pool:
+            return np.stack(list(pool.map(self._probs, images)))
+
+    def stream(
+        self, items: Iterable[Item], read: Callable[[Item], Pixels | None]
+    ) -> Iterator[tuple[Item, NDArray[np.float32] | None]]:
+        """Yield ``(item, probabilities (c,))`` in order, as many images in memory as there are threads.
+
+        A thread reads an image, asks the model and lets go of it: many photos of many megapixels cost no more memory than a few.
+
+        Args:
+            items: What to read.
+            read: Returns the uint8 (H, W, 3) pixels of one, or None for no answer; called from several threads.
+
+        Raises:
+            DataError: An image is not uint8 (H, W, 3).
+        """
+
+        def answer(item: Item) -> tuple[Item, NDArray[np.float32] | None]:
+            image = read(item)
+            if image is None:
+                return item, None
+            _check(image, "an image")
+            return item, self._probs(image)
+
+        self._session(1)  # made here once, and not by every thread
+        yield from in_order(answer, items, default_workers())
+
+    def _probs(self, image: Pixels, threads: int = 1) -> NDArray[np.float32]:
+        probs: NDArray[np.float32] = self._session(threads).run([PROBS], {IMAGE: image})[0]
+        return probs
 
     def classifier(self) -> EmbeddingClassifier:
         """Return the heads, from ``model.safetensors``."""
@@ -260,6 +308,13 @@ class Deployed:
 
         tensors: dict[str, Any] = load_file(self.directory / TENSORS)
         return tensors
+
+
+def _check(image: Pixels, name: str) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise DataError(
+            f"{name} has shape {image.shape} and type {image.dtype}: give uint8 pixels of shape (height, width, 3)"
+        )
 
 
 def load_bundle(directory: Path) -> Deployed:

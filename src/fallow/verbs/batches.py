@@ -12,10 +12,6 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from fallow.export import Deployed
 
-_IMAGES = 64
-_VALUES = 3 * 2**26
-"""Pixel values that may wait for the model: 64 photos of a megapixel, or one of 64 megapixels."""
-
 Key = TypeVar("Key")
 
 
@@ -44,30 +40,19 @@ def look(
         keys: Which images.
         read: Returns the uint8 (height, width, 3) pixels of one; called from several threads.
     """
-    from fallow.data import ImageError, default_workers, in_order
+    from fallow.data import ImageError
 
-    def attempt(key: Key) -> tuple[Key, npt.NDArray[np.uint8] | None, str]:
+    reasons: dict[int, str] = {}
+
+    def attempt(numbered: tuple[int, Key]) -> npt.NDArray[np.uint8] | None:
+        number, key = numbered
         try:
-            return key, read(key), ""
+            return read(key)
         except ImageError as error:
-            return key, None, error.reason
+            reasons[number] = error.reason
         except OSError as error:
-            return key, None, f"it cannot be opened ({error.strerror or error})"
+            reasons[number] = f"it cannot be opened ({error.strerror or error})"
+        return None
 
-    waiting: list[tuple[Key, npt.NDArray[np.uint8] | None, str]] = []
-    values = 0
-    for key, image, error in in_order(attempt, keys, default_workers()):
-        waiting.append((key, image, error))
-        values += 0 if image is None else image.size
-        if len(waiting) == _IMAGES or values > _VALUES:
-            yield from _answer(model, waiting)
-            waiting, values = [], 0
-    yield from _answer(model, waiting)
-
-
-def _answer(
-    model: Deployed, waiting: list[tuple[Key, npt.NDArray[np.uint8] | None, str]]
-) -> Iterator[Looked[Key]]:
-    rows = iter(model.predict_probs([image for _, image, _ in waiting if image is not None]))
-    for key, image, error in waiting:
-        yield Looked(key, error=error) if image is None else Looked(key, next(rows))
+    for (number, key), probs in model.stream(enumerate(keys), attempt):
+        yield Looked(key, probs, reasons.pop(number, ""))
