@@ -57,7 +57,7 @@ class EmbedConfig(Section):
         None, description="File with the backbone's weights (.safetensors, .pt, .pth), loaded strictly."
     )
     size: Annotated[int, Field(ge=8, le=1024)] | Auto = Field(
-        "auto", description="Side in pixels of the square the backbone sees. auto: by image size and budget."
+        "auto", description="Side in pixels of the square the backbone sees. auto: by image size and device."
     )
     views: View | Auto = Field(
         "auto",

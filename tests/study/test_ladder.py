@@ -21,10 +21,20 @@ from fallow.study import RUNGS
 from fallow.study.clock import Clock
 from fallow.study.evidence import OutOfFold
 from fallow.study.judge import Judge, Judgment
-from fallow.study.pace import Pace
+from fallow.study.pace import Pace, image_seconds
 from fallow.study.rung import Cost, RungInfo
 from fallow.study.stage import Stage, StagePlan, elapsed_before
-from tests.study.digits import FEW, assert_same, decisions, figures, hasten, posteriors, train, write_digits
+from tests.study.digits import (
+    FEW,
+    assert_same,
+    context,
+    decisions,
+    figures,
+    hasten,
+    posteriors,
+    train,
+    write_digits,
+)
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +182,37 @@ def test_the_time_for_report_export_and_test_images_is_not_given_to_rungs() -> N
     assert quick.left < Clock(100.0).left - quick.report
     assert quick.skip("dear", quick.left + 1) is not None
     assert quick.skip("cheap", quick.left - 1) is None
+
+
+def test_time_is_kept_for_comparing_the_exported_file_with_the_model_on_a_few_images() -> None:
+    quick, slow = (Pace(Clock(100.0), _Ctx(), 1.0, each) for each in (0.0, 0.5))  # type: ignore[arg-type]
+    assert slow.reserve - quick.reserve == pytest.approx(0.5 * 50)
+
+
+def test_the_time_that_an_image_takes_is_known_from_the_plan(data: Path, tmp_path: Path) -> None:
+    ctx = context(data, tmp_path / "cache")
+    each = image_seconds(ctx)
+    made = ctx.decisions.get("embed.budget")
+    assert made is not None
+    measured: Any = made.evidence["pixels"]
+    assert each == pytest.approx(measured["seconds_an_image"])
+    assert each > 0
+
+
+def test_the_probe_is_the_last_rung_where_there_is_no_pool_and_may_take_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasten(monkeypatch, tmp_path / "cache")
+    data, real = write_digits(tmp_path / "data", classes=(0, 1), pool=0), Pace.held_out_seconds
+    told: list[bool] = []
+
+    def listen(self: Pace, spent: float, last: bool = False) -> float:
+        told.append(last)
+        return real(self, spent, last)
+
+    monkeypatch.setattr(Pace, "held_out_seconds", listen)
+    train(data, tmp_path / "run")
+    assert told == [True]
 
 
 def test_a_plan_comes_back_from_the_disk_as_it_was(tmp_path: Path) -> None:

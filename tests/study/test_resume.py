@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import fallow
+import fallow.study.ladder
 from fallow.errors import RunError
 from fallow.export import load_bundle
 from fallow.verbs.predict import predict_images
@@ -169,6 +170,11 @@ def test_replayed_from_its_config_a_run_finds_the_same(
     hasten(monkeypatch, tmp_path / "cache")
     monkeypatch.chdir(tmp_path)
     train(data, Path("first"))
+
+    def decide(*given: object) -> None:
+        raise AssertionError("what was decided is not decided again")
+
+    monkeypatch.setattr(fallow.study.ladder, "plan_spaces", decide)
     fallow.train(str(data), config="first/config.yaml", out="second", show="nothing")
     fallow.train(str(data), config="second/config.yaml", out="third", show="nothing")
     for again in ("second", "third"):

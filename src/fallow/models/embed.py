@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import time
 from collections import deque
@@ -16,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fallow.data import cores
 from fallow.errors import DataError, WeightsError
 from fallow.models.backbones import Backbone
 from fallow.models.engines import Engine, Pixels, make_engine, pick_device
@@ -88,7 +88,7 @@ class Embedder:
     ) -> None:
         self.backbone = backbone
         self.size = backbone.fit_size(size)
-        self.threads = max(1, threads or _cores())
+        self.threads = max(1, threads or cores())
         self._cache = cache
         self.device = pick_device(device)
         self.preprocess = Preprocess(self.size, backbone.mean, backbone.std)
@@ -261,7 +261,7 @@ class Embedder:
         """Return how many images a second the network takes on this machine now, measured for about
         ``seconds``.
 
-        Decoding is not included; it overlaps. Making the engine (seconds, the first time) is not counted.
+        Reading images is not included: see `reading_rate`. Making the engine (seconds, the first time) is not counted.
 
         Args:
             size: Side to answer for. Another than the embedder's own is scaled by its area.
@@ -285,6 +285,23 @@ class Embedder:
         measured = batches * engine.batch / (time.monotonic() - start)
         return measured * (self.size / self.backbone.fit_size(size or self.size)) ** 2
 
+    def reading_rate(self, read: Callable[[str], Pixels], ids: Sequence[str]) -> float:
+        """Return how many images a second are read and resized on this machine now, by all threads together.
+
+        Args:
+            read: Returns the uint8 (H, W, 3) pixels of an id.
+            ids: A few images to measure on, as many as there are threads or more.
+        """
+        start = time.monotonic()
+        with ThreadPoolExecutor(self.threads) as pool:
+            list(pool.map(lambda name: self.preprocess.resize(read(name)).shape, ids))
+        return len(ids) / max(time.monotonic() - start, 1e-9)
+
+    @property
+    def reading_overlaps(self) -> bool:
+        """True where the network runs beside the threads that read, as on an accelerator; on a CPU they share the cores."""
+        return self.device != "cpu"
+
 
 def _in_order(
     pool: ThreadPoolExecutor, work: Callable[[Task], Out], tasks: Sequence[Task], ahead: int
@@ -298,9 +315,3 @@ def _in_order(
             yield first, future.result()
     for first, future in running:
         yield first, future.result()
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

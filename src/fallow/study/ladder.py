@@ -23,8 +23,8 @@ from fallow.study.data import StudyData, plan_folds
 from fallow.study.evidence import OutOfFold
 from fallow.study.judge import Judge, Judgment, pool_mix, weights_decision
 from fallow.study.leave import keep_model, leave, model_rung
-from fallow.study.pace import Pace, embed_everything
-from fallow.study.plan import SpacePlan, plan_spaces
+from fallow.study.pace import Pace, embed_everything, image_seconds
+from fallow.study.plan import SpacePlan, as_before, plan_spaces, pool_order
 from fallow.study.replay import followed, planned
 from fallow.study.rung import Candidate, Fold, Rung
 from fallow.study.rungs import RUNGS, Below
@@ -101,11 +101,13 @@ class Study:
         self.evidence = OutOfFold(ctx.data.labeled_ids, ctx.data.y, len(ctx.data.classes))
         self.judge = Judge(self.evidence, ctx.data.per_class, self.config.seed, self.without_prior)
         self.screen.stage("embed")
-        self.pace = Pace(self.clock, ctx, embed_everything(ctx, self.folds))
+        embedding = embed_everything(ctx, self.folds)
+        self.pace = Pace(self.clock, ctx, embedding, image_seconds(ctx))
         self._write_decisions()
-        names = [n for n in self.config.rung_names if ctx.data.pool_ids or not RUNGS[n].info.needs_pool]
+        asked = self.config.rung_names
+        self.names = tuple(n for n in asked if ctx.data.pool_ids or not RUNGS[n].info.needs_pool)
         best: RungName | None = None
-        for index, name in enumerate(names, start=1):
+        for index, name in enumerate(self.names, start=1):
             stage = Stage(self.run.stage(index, name))
             if self._skipped(ctx, RUNGS[name], stage, best):
                 continue
@@ -135,9 +137,7 @@ class Study:
             self.notes.append(
                 f"{self.plan.pool:,} of the {self.unlabeled:,} unlabeled images took part: the budget allowed no more."
             )
-            kept = np.sort(
-                np.random.default_rng(self.config.seed).permutation(len(data.pool_ids))[: self.plan.pool]
-            )
+            kept = np.sort(pool_order(len(data.pool_ids), self.config.seed)[: self.plan.pool])
             data = replace(data, pool_ids=tuple(data.pool_ids[i] for i in kept))
         task = classification_task(data.classes)
         return RungContext(
@@ -165,11 +165,14 @@ class Study:
         """Plan what to embed, or take the plan of the run that goes on: a plan depends on the clock, a result must not."""
         path = self.run.path / "plan.json"
         if not path.is_file():
-            plan, again = plan_spaces(data, bank, self.clock, self.decisions), planned(self.config)
-            if again is not None:
-                plan = again
-                rule = "As in the run that is done again."
-                self.decisions.add(Decision("embed.budget", plan.to_json(), "user", rule, pinned=True))
+            again = planned(self.config)
+            if again is not None and self.own is not None and again.backbones != (self.own.name,):
+                again = None
+            plan = (
+                plan_spaces(data, bank, self.clock, self.decisions, self.config.seed)
+                if again is None
+                else as_before(again, self.decisions)
+            )
             kept = {
                 "data": self.fingerprint,
                 "spaces": plan.to_json(),
@@ -246,7 +249,7 @@ class Study:
     def _held_out_fits(self, ctx: RungContext, rung: Rung, stage: Stage) -> str:
         """Fit on as many folds as the plan says; without one the first two fits tell how many there is time for."""
         name, plan, spent = rung.info.name, stage.plan(), stage.seconds()
-        seconds = self.pace.held_out_seconds(spent, last=name == self.config.rung_names[-1])
+        seconds = self.pace.held_out_seconds(spent, last=name == self.names[-1])
         last = 0.0
         for position, fold in enumerate(self.folds):
             if plan is not None and position >= plan.folds:

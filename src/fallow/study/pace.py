@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from fallow.models import view_indices
 from fallow.record import Decision
 from fallow.study.clock import Clock
 from fallow.study.context import RungContext
+from fallow.study.plan import BUDGET
 from fallow.study.rung import Fold
 from fallow.study.spaces import spaces_of
 from fallow.study.stage import StagePlan
@@ -23,6 +25,8 @@ _STRETCH, _STRETCH_MOST = 0.05, 3.0
 """A rung that needs no more than this share of the budget, up to some seconds, is tried though the time is up: the
 promise is to end within a tenth of the budget, and the rung is what the run is for."""
 _EXPORT_SECONDS = 1.0
+COMPARED = 50
+"""Images on which the exported file is compared with the model in memory, where it does not score the test split."""
 
 
 def embed_everything(ctx: RungContext, folds: Sequence[Fold]) -> float:
@@ -39,6 +43,17 @@ def embed_everything(ctx: RungContext, folds: Sequence[Fold]) -> float:
     return time.monotonic() - started
 
 
+def image_seconds(ctx: RungContext) -> float:
+    """Return what one image takes from the file to an answer, by what the plan measured; 0 where it measured nothing."""
+    made = ctx.decisions.get(BUDGET)
+    total = 0.0
+    for space in spaces_of(ctx, None) if made is not None else ():
+        measured = made.evidence.get(space.backbone_name) if made is not None else None
+        if isinstance(measured, dict):
+            total += float(measured.get("seconds_an_image", 0.0)) * len(view_indices(space.views))  # type: ignore[arg-type]
+    return total
+
+
 class Pace:
     """Asks the clock on behalf of the ladder.
 
@@ -46,17 +61,24 @@ class Pace:
         clock: The budget.
         ctx: Data.
         embed_seconds: What embedding labeled images and pool took: the test images will take as long, each.
+        image_seconds: What one image takes through the exported file, which is compared with the model on a few.
 
     Attributes:
         report: Seconds kept for the report.
         reserve: Seconds kept for all that comes after the last rung.
     """
 
-    def __init__(self, clock: Clock, ctx: RungContext, embed_seconds: float) -> None:
+    def __init__(
+        self, clock: Clock, ctx: RungContext, embed_seconds: float, image_seconds: float = 0.0
+    ) -> None:
         self.clock = clock
+        tested = len(ctx.data.test_ids)
+        compared = min(COMPARED, tested or len(ctx.data.labeled_ids))
         seen = len(ctx.data.labeled_ids) + len(ctx.data.pool_ids)
         self.report = max(_REPORT_SECONDS, min(_REPORT_SHARE * clock.budget, _REPORT_MOST))
-        self.reserve = embed_seconds * len(ctx.data.test_ids) / seen + self.report + _EXPORT_SECONDS
+        self.reserve = (
+            embed_seconds * tested / seen + image_seconds * compared + self.report + _EXPORT_SECONDS
+        )
 
     @property
     def left(self) -> float:

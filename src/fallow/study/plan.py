@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fallow.config import View
 from fallow.errors import WeightsError
 from fallow.models import candidate_backbones, view_indices
@@ -14,7 +17,7 @@ from fallow.study.clock import Clock
 from fallow.study.data import StudyData
 from fallow.types import Json
 
-PIXELS = "pixels"
+PIXELS, BUDGET = "pixels", "embed.budget"
 HUB_BACKBONE = "tf_efficientnet_lite0"
 """Fetched when nothing is on the disk and a hub may be asked: small, and the one that all defaults were measured on."""
 _TINY, _SMALL = 16, 48
@@ -23,6 +26,10 @@ _EMBED_SHARE = 0.5
 _LEAST_POOL, _LEAST_POOL_A_CLASS = 100, 10
 """Unlabeled images that take part however short the time is, in all and for each class."""
 _ORDER: tuple[View, ...] = ("none", "flip", "turns")
+_TIMED = 8
+"""Images that are read to learn how long reading takes: for photos of many megapixels, longer than the network."""
+_PARTS = 64
+"""Into how many parts the pool is taken to find out how much of it fits."""
 
 
 @dataclass(frozen=True)
@@ -56,34 +63,38 @@ class SpacePlan:
         return cls(tuple(data["backbones"]), tuple(data["sizes"]), tuple(data["views"]), data["pool"])  # type: ignore[arg-type]
 
 
-def plan_spaces(data: StudyData, bank: SpaceBank, clock: Clock, decisions: DecisionLog) -> SpacePlan:
+def pool_order(images: int, seed: int) -> NDArray[np.int64]:
+    """Return the order in which unlabeled images take part: where not all fit, the first of it do."""
+    return np.random.default_rng(seed).permutation(images)
+
+
+def plan_spaces(
+    data: StudyData, bank: SpaceBank, clock: Clock, decisions: DecisionLog, seed: int = 0
+) -> SpacePlan:
     """Decide what may be embedded: backbones by what is at hand, sizes by the images, views and pool by the budget.
 
-    Vectors that the cache holds cost nothing: only those that are missing are counted.
+    Vectors that the cache holds cost nothing: only those that are missing are counted, with the time to read the images.
+    What was asked for is never left out.
     """
     names = _backbones(data, bank, decisions)
     sizes = tuple(_size(name, data, bank, decisions) for name in names)
     # Before the clock is asked: making an engine takes seconds the first time on a machine.
     loads = [_Load.of(name, size, data, bank) for name, size in zip(names, sizes, strict=True)]
     share = max(clock.left, 1.0) * _EMBED_SHARE / len(names)
-    if len(loads) > 1 and loads[-1].name == PIXELS and loads[0].seconds("none") > share:
+    droppable = bank.config.backbone == "auto" and len(loads) > 1 and loads[-1].name == PIXELS
+    if droppable and loads[0].seconds("none") > share:
         loads = loads[-1:]
         _drop(names[0], share, decisions)
     views = tuple(load.most_views(share) for load in loads)
-    pool = min(load.pool_within(share, data) for load in loads)
+    order = pool_order(len(data.pool_ids), seed)
+    pool = min(load.pool_within(share, data, bank, order) for load in loads)
     decisions.add(
         Decision(
-            "embed.budget",
+            BUDGET,
             {"views": "+".join(views), "pool": pool},
             "rule",
             f"Embedding may take {_EMBED_SHARE:.0%} of the time left: as many views as fit, then as much of the pool.",
-            {
-                load.name: {
-                    "images_per_second": round(load.rate, 1),
-                    "seconds_for_one_view": round(load.seconds("none"), 1),
-                }
-                for load in loads
-            },
+            {load.name: load.evidence() for load in loads},
         )
     )
     return SpacePlan(tuple(load.name for load in loads), tuple(load.size for load in loads), views, pool)
@@ -96,41 +107,85 @@ class _Load:
     Attributes:
         name: The backbone.
         size: Image size.
-        rate: Images a second.
+        rate: Images a second that the network takes.
+        reading: Images a second that are read and resized.
+        overlaps: Reading takes no time from the network.
         missing: Vectors that the cache lacks, by view.
     """
 
     name: str
     size: int
     rate: float
+    reading: float
+    overlaps: bool
     missing: dict[int, int]
 
     @classmethod
     def of(cls, name: str, size: int, data: StudyData, bank: SpaceBank) -> _Load:
         embedder = bank.embedder(name, size)
         everything = data.images((*data.labeled_ids, *data.pool_ids, *data.test_ids))
-        return cls(name, size, embedder.rate(size), embedder.missing(everything.pixel_hashes, _ORDER[-1]))
+        rate, overlaps = embedder.rate(size), embedder.reading_overlaps
+        some = np.linspace(0, len(everything) - 1, min(_TIMED, len(everything))).astype(int)
+        reading = embedder.reading_rate(everything.read, [everything.ids[i] for i in some])
+        return cls(name, size, rate, reading, overlaps, embedder.missing(everything.pixel_hashes, _ORDER[-1]))
+
+    def cost(self, images: int, vectors: int) -> float:
+        """Return the seconds to read ``images`` and to turn them into ``vectors``."""
+        parts = images / self.reading, vectors / self.rate
+        return max(parts) if self.overlaps else sum(parts)
 
     def seconds(self, views: View) -> float:
-        return sum(self.missing[view] for view in view_indices(views)) / self.rate
+        """Return the seconds for what is missing; the untouched images come first, their views are another reading."""
+        first, others = self.missing[0], [self.missing[view] for view in view_indices(views) if view != 0]
+        return self.cost(first, first) + (self.cost(max(others), sum(others)) if others else 0.0)
 
     def most_views(self, share: float) -> View:
         fits = [v for v in _ORDER if self.seconds(v) <= share]
         return "none" if self.name == PIXELS or not fits else fits[-1]
 
-    def pool_within(self, share: float, data: StudyData) -> int:
+    def pool_within(self, share: float, data: StudyData, bank: SpaceBank, order: NDArray[np.int64]) -> int:
         """Return how much of the pool fits; some of it always takes part, or there would be no point in the run."""
         whole = len(data.pool_ids)
         if self.seconds("none") <= share:
             return whole
-        others = len(data.labeled_ids) + len(data.test_ids)
+        embedder, each, taken = bank.embedder(self.name, self.size), self.cost(1, 1), 0
+
+        def missing(ids: tuple[str, ...]) -> int:
+            return embedder.missing(data.images(ids).pixel_hashes, "none")[0]
+
+        left = share - each * missing((*data.labeled_ids, *data.test_ids))
+        for part in np.array_split(order, max(1, min(_PARTS, whole))):
+            cost = each * missing(tuple(data.pool_ids[i] for i in part))
+            if cost > left:
+                taken += int(len(part) * max(left, 0.0) / cost)
+                break
+            left, taken = left - cost, taken + len(part)
         least = max(_LEAST_POOL, _LEAST_POOL_A_CLASS * len(data.classes))
-        return min(whole, max(least, int(share * self.rate) - others))
+        return min(whole, max(least, taken))
+
+    def evidence(self) -> dict[str, Json]:
+        return {
+            "images_per_second": round(self.rate, 1),
+            "images_read_per_second": round(self.reading, 1),
+            "seconds_for_one_view": round(self.seconds("none"), 1),
+            "seconds_an_image": round(self.cost(1, 1), 5),
+        }
 
 
 def _drop(name: str, share: float, decisions: DecisionLog) -> None:
     rule = f"The pixels alone: there is no time to show all images to {name}, and a part of them says less."
     decisions.add(Decision("embed.backbone", PIXELS, "rule", rule, {"seconds": round(share, 1)}))
+
+
+def as_before(plan: SpacePlan, decisions: DecisionLog) -> SpacePlan:
+    """Write down the plan of a run that is done again: nothing of it is decided anew."""
+    rule = "As in the run that is done again."
+    sizes = [size for name, size in zip(plan.backbones, plan.sizes, strict=True) if name != PIXELS]
+    settled: list[tuple[str, Json]] = [("embed.backbone", "+".join(plan.backbones))]
+    settled += [("embed.size", size) for size in sizes[-1:]]
+    for name, value in (*settled, (BUDGET, plan.to_json())):
+        decisions.add(Decision(name, value, "user", rule, pinned=True))
+    return plan
 
 
 def _backbones(data: StudyData, bank: SpaceBank, decisions: DecisionLog) -> tuple[str, ...]:
@@ -181,6 +236,11 @@ def _size(name: str, data: StudyData, bank: SpaceBank, decisions: DecisionLog) -
         value, rule = asked, "Asked for."
     elif bank.own is not None:
         value, rule = bank.own.default_size, "The size of the network that was handed in."
+    elif bank.backbone(name).fixed_size:
+        value, rule = (
+            bank.backbone(name).default_size,
+            "The size the backbone was trained at: it takes no other as it is.",
+        )
     elif bank.embedder(name, 160).device != "cpu":
         value, rule = (
             bank.backbone(name).default_size,

@@ -14,6 +14,7 @@ from fallow.export import Deployed, load_bundle
 from fallow.record import Decision, read_json, write_json
 from fallow.record.rundir import append_line, read_lines
 from fallow.study.context import RungContext
+from fallow.study.pace import COMPARED
 from fallow.study.rung import ImageSet
 from fallow.types import RungName
 
@@ -22,11 +23,9 @@ if TYPE_CHECKING:
 
 Probs = NDArray[np.float32]
 EXPORTED, VECTORS = "model.onnx", "cached vectors"
-_CHECKED = 50
-"""Images on which the exported file is compared with the model in memory, where it does not score the test split."""
 _SHARE = 0.4
 """Share of the time left that scoring the test split through the exported file may take."""
-_TIMED, _CHUNK = 4, 64
+_TIMED = 8
 
 
 @dataclass(frozen=True)
@@ -49,11 +48,11 @@ class Tested:
 def decide_scoring(study: Study, ctx: RungContext) -> Decision:
     """Decide whether the test split goes through the exported file: the very thing the user gets, where time allows."""
     deployed, count = load_bundle(study.run.model), len(ctx.data.test_ids)
-    images = [ctx.data.reader.read(i) for i in ctx.data.labeled_ids[:_TIMED]]
-    deployed.predict_probs(images)  # the first call loads the network
+    ids = ctx.data.labeled_ids[:_TIMED]
+    list(deployed.stream(ids[:1], ctx.data.reader.read))  # the first call loads the network
     started = time.monotonic()
-    deployed.predict_probs(images)
-    each = (time.monotonic() - started) / len(images)
+    list(deployed.stream(ids, ctx.data.reader.read))
+    each = (time.monotonic() - started) / len(ids)
     left = max(study.clock.left - study.pace.reserve, 0.0)
     fits = count * each <= _SHARE * left
     return Decision(
@@ -62,7 +61,7 @@ def decide_scoring(study: Study, ctx: RungContext) -> Decision:
         "rule",
         "The chosen rung's test images go through the exported file one at a time when that takes at most "
         f"{_SHARE:.0%} of the time left; else through the cached vectors of the same network, and the file is compared "
-        f"with them on {_CHECKED} images.",
+        f"with them on {COMPARED} images.",
         {"images": count, "seconds_an_image": round(each, 5), "seconds_left": round(left, 1)},
     )
 
@@ -75,7 +74,7 @@ def score(study: Study, ctx: RungContext, chosen: RungName, through: str) -> Tes
     """
     if not ctx.data.test_ids:
         return Tested(
-            agreement=_agreement(study, ctx, chosen, ctx.data.images(ctx.data.labeled_ids[:_CHECKED]))
+            agreement=_agreement(study, ctx, chosen, ctx.data.images(ctx.data.labeled_ids[:COMPARED]))
         )
     study.screen.stage("test")
     images = ctx.data.images(ctx.data.test_ids)
@@ -86,7 +85,7 @@ def score(study: Study, ctx: RungContext, chosen: RungName, through: str) -> Tes
         in_memory = study.finals[chosen].predict(images).probs.numpy()
         agreement = float((in_memory.argmax(1) == probs[chosen].argmax(1)).mean())
     else:
-        agreement = _agreement(study, ctx, chosen, images.part(slice(0, _CHECKED)))
+        agreement = _agreement(study, ctx, chosen, images.part(slice(0, COMPARED)))
     scores = _scores(study, ctx, probs)
     reads = tuple(str(line["rung"]) for line in read_lines(study.run.test_reads) if "rung" in line)
     return Tested(scores, probs, agreement, reads)
@@ -108,12 +107,12 @@ def _said(study: Study, images: ImageSet, name: RungName, exported: bool) -> Pro
 
 
 def _through(study: Study, deployed: Deployed, images: ImageSet) -> Probs:
-    parts = []
-    for start in range(0, len(images), _CHUNK):
-        part = images.part(slice(start, start + _CHUNK))
-        parts.append(deployed.predict_probs([part.read(i) for i in part.ids]))
-        study.screen.progress("test images through model.onnx", start + len(part), len(images))
-    return np.concatenate(parts)
+    said = np.zeros((len(images), len(deployed.classes)), np.float32)
+    for row, (_, probs) in enumerate(deployed.stream(images.ids, images.read)):
+        assert probs is not None  # every test image was decoded by the audit
+        said[row] = probs
+        study.screen.progress("test images through model.onnx", row + 1, len(images))
+    return said
 
 
 def _scores(
