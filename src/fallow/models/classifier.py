@@ -39,6 +39,8 @@ class Branch:
     def log_probs(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return log-probabilities (n, c) of vectors (n, v, d)."""
         n, views, dim = features.shape
+        if views == 1:  # nothing to average: of 100,000 images the mean would be a copy of half a gigabyte
+            return self._judge(features[:, 0])
         if self.pool == "features":
             return self._judge(features.mean(1, dtype=np.float32))
         judged = self._judge(features.reshape(n * views, dim)).reshape(n, views, -1)

@@ -39,7 +39,8 @@ class SpaceBank:
     def __post_init__(self) -> None:
         self._backbones: dict[str, Backbone] = {self.own.name: self.own} if self.own is not None else {}
         self._embedders: dict[tuple[str, int], Embedder] = {}
-        self._vectors: dict[tuple[str, tuple[str, ...]], NDArray[np.float32]] = {}
+        self._vectors: dict[str, dict[tuple[str, ...], NDArray[np.float32]]] = {}
+        self._places: dict[tuple[str, ...], dict[str, int]] = {}
 
     def backbone(self, name: str) -> Backbone:
         """Return the backbone called ``name``, loaded once."""
@@ -63,18 +64,30 @@ class SpaceBank:
     def pooled(self, space: Space, images: ImageSet, what: str = "images") -> NDArray[np.float32]:
         """Return the vectors of ``images`` averaged over the views of ``space``, (n, dim).
 
-        Kept in memory, so that folds share them; averaged in chunks, so that eight views of 100,000 images never lie
+        Kept in memory, so that folds share them: images that are among others that are kept, as a fold's held-out ones
+        are among the labeled, are rows of those. Averaged in chunks, so that eight views of 100,000 images never lie
         in memory side by side.
         """
-        key = (space.key, tuple(images.ids))
-        if key not in self._vectors:
-            parts = []
-            for start in range(0, len(images), _CHUNK):
-                part = images.part(slice(start, start + _CHUNK))
-                parts.append(self.compute(space, part, what, (start, len(images))).mean(1, dtype=np.float32))
-            dim = self.embedder(space.backbone_name, space.size).dim
-            self._vectors[key] = np.concatenate(parts) if parts else np.zeros((0, dim), np.float32)
-        return self._vectors[key]
+        kept, ids = self._vectors.setdefault(space.key, {}), tuple(images.ids)
+        if ids in kept:
+            return kept[ids]
+        for others, vectors in kept.items():
+            places = self._places_in(others) if len(ids) <= len(others) else {}
+            if places and all(i in places for i in ids):
+                return vectors[[places[i] for i in ids]]
+        found = np.empty((len(images), self.embedder(space.backbone_name, space.size).dim), np.float32)
+        for start in range(0, len(images), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            views = self.compute(space, images.part(rows), what, (start, len(images)))
+            views.mean(1, dtype=np.float32, out=found[rows])
+        kept[ids] = found
+        return found
+
+    def _places_in(self, ids: tuple[str, ...]) -> dict[str, int]:
+        """Return the row of each of these images."""
+        if ids not in self._places:
+            self._places[ids] = {name: row for row, name in enumerate(ids)}
+        return self._places[ids]
 
     def compute(
         self, space: Space, images: ImageSet, what: str = "images", place: tuple[int, int] | None = None

@@ -98,24 +98,40 @@ class OutOfFold:
 
     def write(self, path: Path) -> None:
         """Write the table as Parquet: probabilities as the folds gave them, and the temperature that calibrates them."""
-        columns: dict[str, list[object]] = {
-            "id": [],
-            "unit": [],
-            "rung": [],
-            "fold": [],
-            "label": [],
-            "probs": [],
-            "temperature": [],
-        }
-        for rung, rows in self._rows.items():
-            for fold, held_out, probs in rows:
-                for position, p in zip(held_out, probs, strict=True):
-                    columns["id"].append(self.ids[position])
-                    columns["unit"].append(0)
-                    columns["rung"].append(rung)
-                    columns["fold"].append(fold)
-                    columns["label"].append(int(self.y[position]))
-                    columns["probs"].append(p.tolist())
-                    columns["temperature"].append(self._temperature.get(rung, 1.0))
+        parts = [
+            self._part(rung, fold, held_out, probs)
+            for rung, rows in self._rows.items()
+            for fold, held_out, probs in rows
+        ]
         with atomic_path(path) as temporary:
-            pq.write_table(pa.table(columns), temporary)
+            pq.write_table(pa.Table.from_batches(parts, self._schema), temporary)
+
+    @property
+    def _schema(self) -> pa.Schema:
+        return pa.schema(
+            {
+                "id": pa.string(),
+                "unit": pa.int64(),
+                "rung": pa.string(),
+                "fold": pa.string(),
+                "label": pa.int64(),
+                "probs": pa.list_(pa.float32(), self.classes),
+                "temperature": pa.float64(),
+            }
+        )
+
+    def _part(
+        self, rung: RungName, fold: str, held_out: NDArray[np.int64], probs: NDArray[np.float32]
+    ) -> pa.RecordBatch:
+        """Return the rows of one fold, as arrays throughout: 100,000 images are no list of numbers."""
+        count = len(held_out)
+        columns = [
+            pa.array([self.ids[position] for position in held_out], pa.string()),
+            pa.array(np.zeros(count, np.int64)),
+            pa.repeat(rung, count),
+            pa.repeat(fold, count),
+            pa.array(self.y[held_out]),
+            pa.FixedSizeListArray.from_arrays(pa.array(probs.reshape(-1)), self.classes),
+            pa.array(np.full(count, self._temperature.get(rung, 1.0))),
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=self._schema)
