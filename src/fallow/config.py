@@ -138,7 +138,7 @@ class TrainConfig(Section):
 
     budget: str = Field("10m", description="Wall clock for the whole run: 90s, 10m, 2h.")
     out: Path | None = Field(
-        None, description="Folder for the run; must not exist or be empty. Default: a new one in runs/."
+        None, description="A new or empty folder for the run. Default: a new one in runs/."
     )
     rungs: str = Field(
         "auto", description="Rungs to try, comma separated: probe,propagate. auto: all that fit."
@@ -187,15 +187,18 @@ class TrainConfig(Section):
 
 
 C = TypeVar("C", bound=Section)
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?\s*(?:(\d+(?:\.\d+)?)m)?\s*(?:(\d+(?:\.\d+)?)s?)?")
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?\s*(?:(\d+(?:\.\d+)?)m)?\s*(?:(\d+(?:\.\d+)?)s)?")
 
 
 def parse_duration(text: str) -> float:
-    """Return seconds for ``90s``, ``10m``, ``1h30m``, ``45`` (seconds).
+    """Return seconds for ``90s``, ``10m``, ``1h30m``.
 
     Raises:
-        ValueError: ``text`` is not a duration, or shorter than five seconds.
+        ValueError: ``text`` is not a duration with units, or shorter than five seconds.
     """
+    number = text.strip()
+    if number.replace(".", "", 1).isdigit():
+        raise ValueError(f"'{number}' has no unit; write {number}s, {number}m or {number}h")
     match = _DURATION.fullmatch(text.strip().lower())
     if not match or not any(match.groups()):
         raise ValueError(f"'{text}' is not a duration; write it like 90s, 10m or 1h30m")

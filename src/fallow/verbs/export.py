@@ -21,7 +21,7 @@ def export(
     /,
     *,
     out: Annotated[
-        Path, Parameter(help="Folder to write; must not exist or be empty.", metavar="FOLDER")
+        Path, Parameter(help="A new or empty folder to write.", metavar="FOLDER")
     ] = Path("model"),
     format: Annotated[
         Literal["all", "onnx"],
