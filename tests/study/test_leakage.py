@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,8 @@ from safetensors.numpy import load_file
 from fallow.study import RUNGS, Fold
 from fallow.study.context import RungContext
 from fallow.study.data import StudyData, plan_folds
-from fallow.study.rungs import Below
-from fallow.study.spaces import spaces_of
+from fallow.study.rungs import Below, probe
+from fallow.study.spaces import decide_views, spaces_of
 from tests.study.digits import context, decisions, hasten, train, write_digits
 
 
@@ -25,7 +26,12 @@ def studied(ctx: RungContext, rung: str, fold: Fold) -> dict[str, np.ndarray]:
     candidate = RUNGS[rung].fit(ctx, fold, Below(ctx, fold, below))
     everything = (*ctx.data.labeled_ids, *ctx.data.pool_ids, *ctx.data.test_ids)
     said = candidate.predict(ctx.data.images(everything)).probs.numpy()
-    return {**candidate.state()[0], "said": said, "spaces": np.array([s.key for s in spaces_of(ctx, fold)])}
+    return {
+        **candidate.state()[0],
+        "said": said,
+        "spaces": np.array([s.key for s in spaces_of(ctx, fold)]),
+        "views": np.array(json.dumps(decide_views(ctx, fold)[1].to_json())),
+    }
 
 
 def with_other_labels(ctx: RungContext, fold: Fold) -> RungContext:
@@ -35,19 +41,35 @@ def with_other_labels(ctx: RungContext, fold: Fold) -> RungContext:
     return replace(ctx, data=replace(ctx.data, y=y), scratch={})
 
 
-@pytest.mark.parametrize("pool", [20, 130], ids=["small pool", "large pool"])
+@pytest.mark.parametrize(
+    ("votes", "pool", "search_from"),
+    [
+        # Below 300 images in the pool labeled images take part in the normalization; above, folds share their inputs.
+        pytest.param("pixels", 20, 100, id="small pool"),
+        pytest.param("pixels", 130, 100, id="large pool"),
+        pytest.param("edges", 20, 100, id="views, small pool"),
+        pytest.param("edges", 130, 10, id="views and a searched strength"),
+        pytest.param("edges+pixels", 130, 10, id="two vote"),
+    ],
+)
 @pytest.mark.parametrize("rung", list(RUNGS))
 def test_the_held_out_labels_of_a_fold_change_nothing_that_its_rungs_produce(
-    rung: str, pool: int, tmp_path: Path
+    rung: str, votes: str, pool: int, search_from: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Below 300 images in the pool labeled images take part in the normalization; above, folds share their inputs.
-    ctx = context(write_digits(tmp_path / "data", labels=4, pool=pool), tmp_path / "cache")
+    monkeypatch.setattr(probe, "SEARCH_FROM", search_from)
+    ctx = context(write_digits(tmp_path / "data", labels=4, pool=pool), tmp_path / "cache", votes)
     assert (len(ctx.data.pool_ids) >= 300) == (pool == 130)
     folds = plan_folds(ctx.data, ctx.config.choose, 0, ctx.decisions)
-    others = {studied(ctx, rung, fold)["said"].tobytes() for fold in folds[:3]}
-    assert len(others) == 3  # the labels that a fold does see matter
-    for fold in folds[:3]:
-        one, other = studied(ctx, rung, fold), studied(with_other_labels(ctx, fold), rung, fold)
+    found = [studied(ctx, rung, fold) for fold in folds[:3]]
+    # The labels that a fold does see matter, also where it decides on views and strength.
+    assert len({one["said"].tobytes() for one in found}) == 3
+    assert (len({str(one["views"]) for one in found}) == 1) == (votes == "pixels")
+    RUNGS["probe"].fit(ctx, None, {})
+    made = ctx.decisions.get("probe.strength")
+    assert made is not None
+    assert (made.source == "search") == (search_from == 10)
+    for fold, one in zip(folds, found, strict=False):
+        other = studied(with_other_labels(ctx, fold), rung, fold)
         assert one.keys() == other.keys()
         for name, value in one.items():
             assert value.tobytes() == other[name].tobytes(), name

@@ -12,8 +12,20 @@ import fallow
 import fallow.study.ladder
 from fallow.errors import RunError
 from fallow.export import load_bundle
+from fallow.study.rungs import probe
 from fallow.verbs.predict import predict_images
-from tests.study.digits import FEW, assert_same, decisions, figures, hasten, posteriors, train, write_digits
+from tests.study.digits import (
+    FEW,
+    assert_same,
+    decisions,
+    figures,
+    hasten,
+    model,
+    posteriors,
+    train,
+    two_vote,
+    write_digits,
+)
 
 ONCE = {"set": {"choose.repeats": 1, "choose.folds": 2}}
 
@@ -92,6 +104,55 @@ def test_a_study_killed_at_any_write_and_resumed_ends_as_if_nothing_had_happened
             assert_same(tmp_path / "whole", out)
         assert not list(out.rglob("*.part"))
     assert 1 <= reads <= 4
+
+
+@pytest.fixture
+def deciding(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return data on which much is decided with labels: which views of two embeddings vote, and the probe's strength."""
+    hasten(monkeypatch, tmp_path / "cache")
+    two_vote(monkeypatch)
+    monkeypatch.setattr(probe, "SEARCH_FROM", 8)  # what a fold of three leaves of twelve labels
+    return data
+
+
+def assert_decided(run: Path) -> None:
+    """Check that a run made the decisions that `deciding` is about."""
+    made = decisions(run)
+    assert [made[name]["source"] for name in ("embed.views", "probe.strength")] == ["search", "search"]
+    assert any("branches.1." in name for name in model(run))
+
+
+@pytest.mark.parametrize("share", [0.2, 0.45, 0.7])
+def test_a_study_that_decides_with_labels_ends_as_if_it_had_not_been_killed(
+    share: float, deciding: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"set": {"choose.repeats": 1}, "embed": {"size": 8}}
+    train(deciding, tmp_path / "whole", **options)
+    assert_decided(tmp_path / "whole")
+    saboteur = Saboteur(monkeypatch, tmp_path / "killed")
+    train(deciding, tmp_path / "killed" / "never", **options)
+    out = tmp_path / "killed" / "once"
+    saboteur.moments, saboteur.strike_at = 0, round(share * saboteur.moments)
+    with pytest.raises(Killed):
+        train(deciding, out, **options)
+    saboteur.strike_at = -1
+    assert not (out / "test_reads.jsonl").exists()  # a read that was struck counts, and is told
+    finish(deciding, out, **options)
+    assert_same(tmp_path / "whole", out)
+
+
+def test_replayed_from_its_config_a_study_decides_the_same_with_its_labels(
+    deciding: Path, tmp_path: Path
+) -> None:
+    train(deciding, tmp_path / "first", set={"choose.repeats": 1}, embed={"size": 8})
+    assert_decided(tmp_path / "first")
+    fallow.train(
+        str(deciding), config=tmp_path / "first" / "config.yaml", out=tmp_path / "second", show="nothing"
+    )
+    assert figures(tmp_path / "second") == figures(tmp_path / "first")
+    assert posteriors(tmp_path / "second") == posteriors(tmp_path / "first")
+    models = [(tmp_path / name / "model" / "model.onnx").read_bytes() for name in ("first", "second")]
+    assert models[0] == models[1]
 
 
 def test_a_damaged_stage_file_counts_as_not_there(
