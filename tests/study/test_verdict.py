@@ -91,6 +91,12 @@ def test_a_rung_chosen_against_the_held_out_labels_is_not_called_probably_better
     assert "Probably better" in verdict(COUNTS, PROBE, SPREAD, gain(0.02), False, None)
 
 
+def test_an_interval_above_zero_that_is_no_claim_is_explained() -> None:
+    sentence = verdict(COUNTS, PROBE, SPREAD, gain(0.06), False, None, mixed=True)
+    assert "cannot prove it" not in sentence
+    assert "counted as they are" in sentence
+
+
 def test_a_model_is_not_compared_with_itself() -> None:
     alone = verdict(COUNTS, PROBE, PROBE, gain(-0.01), False, 0, mixed=True)
     assert "against" not in alone

@@ -34,7 +34,7 @@ def verdict(
     if pool_use != "learned":
         sentence = _unused(counts, _name(labels_only.rung), pool_use)
     elif alone:
-        sentence = _lost(counts, _name(labels_only.rung), gain)
+        sentence = _lost(counts, _name(labels_only.rung), gain, mixed)
     else:
         sentence = _won(counts, _name(labels_only.rung), _name(chosen.rung), gain, claim)
     if chosen.test is not None:
@@ -61,7 +61,7 @@ def _unused(counts: Counts, opponent: str, why: PoolUse) -> str:
     return f"There were no unlabeled images, so {best}."
 
 
-def _lost(counts: Counts, opponent: str, gain: Interval | None) -> str:
+def _lost(counts: Counts, opponent: str, gain: Interval | None, mixed: bool) -> str:
     images = f"the {counts.unlabeled:,} unlabeled images"
     if gain is None:
         return (
@@ -73,9 +73,10 @@ def _lost(counts: Counts, opponent: str, gain: Interval | None) -> str:
             f"Labels alone were better: {images} did not help. With them it was {_moved(gain)} on held-out labels "
             f"{_interval(gain)}; you get {opponent}."
         )
+    against = "experience on other data" + (" and the labels counted as they are" if mixed else "")
     return (
-        f"Labels alone were chosen, by experience on other data: with {images} it was {_moved(gain)} on your held-out "
-        f"labels {_interval(gain)}, too few to outweigh that; you get {opponent}."
+        f"Labels alone were chosen: with {images} it was {_moved(gain)} on your held-out labels {_interval(gain)}, which does "
+        f"not outweigh {against}; you get {opponent}."
     )
 
 
@@ -94,6 +95,11 @@ def _won(counts: Counts, opponent: str, name: str, gain: Interval | None, claim:
         return (
             f"Chosen by experience on other data: {name}; on your held-out labels it was {_moved(gain)} than {opponent} "
             f"{_interval(gain)}."
+        )
+    if gain.low > 0:  # weighted to the pool's mix it is proven, and a claim needs both
+        return (
+            f"Probably better with your {counts.unlabeled:,} unlabeled images: {100 * gain.value:+.1f} points over "
+            f"{opponent} on held-out labels {_interval(gain)}, but not proven with the labels counted as they are."
         )
     return (
         f"Probably better with your {counts.unlabeled:,} unlabeled images: {100 * gain.value:+.1f} points over {opponent} "
