@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 import fallow
+from fallow.report import LiveLadder
 from tests.photos import photos, put, tiny
 from tests.verbs.conftest import quick
 
@@ -112,6 +113,33 @@ def test_a_finished_run_is_loaded_and_an_unfinished_one_is_named(
     assert again.report.is_file()
     with pytest.raises(fallow.FallowError, match="not a run"):
         fallow.load(tmp_path)
+
+
+def test_a_run_goes_on_with_the_same_data_however_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos(tmp_path / "photos")
+    quick("photos", Path("run"))
+    for again in ("photos/", "./photos", tmp_path / "photos"):
+        Path("run/result.json").unlink()
+        quick(again, Path("run"), resume=True)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    Path("../run/result.json").unlink()
+    assert quick("../photos", Path("../run"), resume=True).study.counts.labeled
+    Path("../run/result.json").unlink()
+    with pytest.raises(fallow.FallowError, match=r"started on 'photos', not on '\.\./others'"):
+        quick("../others", Path("../run"), resume=True)
+
+
+def test_the_screen_names_the_data_as_they_were_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(LiveLadder, "start", lambda self, data, counts=None: told.append(data))
+    photos(tmp_path / "photos")
+    quick("./photos", Path("run"))
+    assert told == ["./photos"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fallow._version import __version__
+from fallow.record import Scored
 from fallow.study.context import RungContext
 from fallow.types import RungName
 
@@ -12,16 +13,34 @@ if TYPE_CHECKING:
     from fallow.study.ladder import Study
 
 
-def model_card(study: Study, ctx: RungContext, name: RungName) -> str:
-    """Return the card's text (Markdown); the code that uses the model is added by the export room."""
-    row = next((r for r in study.results if r.rung == name), None)
+def model_card(study: Study, ctx: RungContext, name: RungName, known: Scored | None = None) -> str:
+    """Return the card's text (Markdown); the code that uses the model is added by the export room.
+
+    Args:
+        study: The run.
+        ctx: Its data.
+        name: The rung.
+        known: Its figures as the result has them; None while the run goes on, when the card has them as they are so far.
+    """
+    row = known or next((r for r in study.results if r.rung == name), None)
     counts = ctx.data.counts
-    measured = (
-        f"{100 * row.held_out.value:.1f} % on {row.held_out.n} held-out labels (95 % interval "
-        f"{100 * row.held_out.low:.1f} to {100 * row.held_out.high:.1f})"
-        if row and row.held_out
-        else "not measured: with one label in a class nothing can be held out"
-    )
+    held_out = row.held_out if row else None
+    if held_out is None:
+        measured = "not measured: with one label in a class nothing can be held out"
+        calibrated = "are not calibrated: nothing could be held out to calibrate them on."
+    else:
+        measured = (
+            f"{100 * held_out.value:.1f} % on {held_out.n} held-out labels (95 % interval "
+            f"{100 * held_out.low:.1f} to {100 * held_out.high:.1f})"
+        )
+        weights = ctx.decisions.get("choose.weights")
+        if weights is not None and weights.value == "pool mix":
+            measured += ", weighted by the estimated class shares of the unlabeled images"
+        calibrated = "are calibrated on held-out labels; with few labels the calibration is rough."
+    if row and row.test is not None:
+        measured += f"; {100 * row.test:.1f} % on {counts.test:,} test images"
+    if known is None:
+        measured += " (so far: the run that made this model has not ended)"
     spaces = ", ".join(
         f"{name} at {size} px" for name, size in zip(ctx.plan.backbones, ctx.plan.sizes, strict=True)
     )
@@ -38,7 +57,7 @@ Made by fallow {__version__}, rung `{name}`, on {counts.labeled} labeled and {co
 - **Classes:** {", ".join(ctx.data.classes)}
 - **Vectors:** {spaces}
 - **Accuracy:** {measured}
-- **Probabilities** are calibrated on held-out labels; with few labels the calibration is rough.
+- **Probabilities** {calibrated}
 - **Pixels:** RGB, 8 bits, as stored; EXIF orientation applied; transparent parts over white.{deep}
 
 The model knows these classes only and names one of them for every image, a foreign one too. Its figures hold for images

@@ -28,7 +28,7 @@ from fallow.study.plan import SpacePlan, as_before, plan_spaces, pool_order
 from fallow.study.replay import followed, planned
 from fallow.study.rung import Candidate, Fold, Rung
 from fallow.study.rungs import RUNGS, Below
-from fallow.study.stage import Stage, StagePlan
+from fallow.study.stage import Stage, StagePlan, note_elapsed
 from fallow.tasks import classification_task
 from fallow.types import RungName
 
@@ -44,6 +44,7 @@ class Study:
         own: The user's own backbone.
         screen: Who watches.
         without_prior: A data set whose rows the chooser's prior leaves out (for benchmarks on that data set).
+        named: The data as the user named them, for the screen; the source describes itself where it is left out.
 
     Attributes:
         decisions: What was decided.
@@ -64,10 +65,11 @@ class Study:
         own: Backbone | None = None,
         screen: LiveLadder | None = None,
         without_prior: str | None = None,
+        named: str = "",
     ) -> None:
         self.source, self.config, self.run, self.clock, self.own = source, config, run, clock, own
         self.screen = screen or LiveLadder(enabled=False)
-        self.without_prior = without_prior
+        self.without_prior, self.named = without_prior, named
         self.decisions = DecisionLog()
         self.stages: dict[RungName, Stage] = {}
         self.fitted: dict[RungName, Candidate] = {}
@@ -102,6 +104,7 @@ class Study:
         self.judge = Judge(self.evidence, ctx.data.per_class, self.config.seed, self.without_prior)
         self.screen.stage("embed")
         embedding = embed_everything(ctx, self.folds)
+        note_elapsed(self.run.path, "embedding", self.clock.elapsed)
         self.pace = Pace(self.clock, ctx, embedding, image_seconds(ctx))
         self._write_decisions()
         asked = self.config.rung_names
@@ -126,12 +129,13 @@ class Study:
             self.decisions.add(decision)
         data = StudyData.build(found, self.config.seed, self.decisions)
         data.table.write(self.run.splits)
-        self.screen.start(found.source.describe(), data.counts)
+        self.screen.start(self.named or found.source.describe(), data.counts)
         self.fingerprint = data.fingerprint()
         self._follow()
         bank = SpaceBank(self.config.embed, cache_dir(), self.config.offline, self.own, self.screen.progress)
         self.screen.stage("embed")
         self.plan = self._plan(data, bank)
+        note_elapsed(self.run.path, "plan", self.clock.elapsed)
         self.unlabeled = len(data.pool_ids)
         if self.plan.pool < self.unlabeled:
             self.notes.append(

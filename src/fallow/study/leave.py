@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fallow.errors import RunError
-from fallow.export import load_bundle, save_bundle
+from fallow.export import load_bundle, save_bundle, write_card
 from fallow.record import (
     Decision,
     Interval,
@@ -26,13 +26,14 @@ from fallow.record import (
 from fallow.record.rundir import write_bytes
 from fallow.report import write_report
 from fallow.study.card import model_card
-from fallow.study.choose import accuracy_interval, corrected_for_choice, gain_interval
+from fallow.study.choose import accuracy_interval, claims, corrected_for_choice, gain_interval
 from fallow.study.clock import TOLERANCE
 from fallow.study.context import RungContext
 from fallow.study.replay import config_text
 from fallow.study.reporting import gather_report
 from fallow.study.rungs import RUNGS, FrozenCandidate
 from fallow.study.scoring import Tested, decide_scoring, score
+from fallow.study.stage import note_elapsed
 from fallow.study.verdict import verdict
 from fallow.study.worth import learning_curve, worth_labels
 from fallow.types import JsonObject, RungName
@@ -102,6 +103,8 @@ def leave(study: Study, ctx: RungContext, best: RungName) -> StudyResult:
     choice = _fix(study, ctx, best)
     tested = score(study, ctx, choice.chosen, str(choice.scored_by.value) if choice.scored_by else "")
     result = _result(study, ctx, choice, tested)
+    # The first card was written when the rung won, before its figures were corrected and weighted.
+    write_card(study.run.model, model_card(study, ctx, choice.chosen, result.chosen))
     text = config_text(
         study.config,
         study.decisions,
@@ -114,7 +117,7 @@ def leave(study: Study, ctx: RungContext, best: RungName) -> StudyResult:
     study.screen.stage("report")
     _own_up(study)
     result = replace(result, notes=tuple(study.notes))
-    write_report(study.run.report, gather_report(study, ctx, result, tested.probs))
+    write_report(study.run.report, gather_report(study, ctx, result, tested))
     result = replace(result, seconds=study.clock.elapsed)
     write_json(study.run.result, result.to_json())
     return result
@@ -129,6 +132,7 @@ def _fix(study: Study, ctx: RungContext, best: RungName) -> Choice:
         scored_by = decide_scoring(study, ctx) if ctx.data.test_ids else None
         choice = Choice(best, _opponent(study), study.pace.left > 0, scored_by)
         write_json(path, choice.to_json())
+        note_elapsed(study.run.path, "choice", study.clock.elapsed)
     if choice.scored_by is not None:
         study.decisions.add(choice.scored_by)
     return choice
@@ -147,7 +151,11 @@ def _result(study: Study, ctx: RungContext, choice: Choice, tested: Tested) -> S
     gain = _gain(study, choice, correct, weights) if len(where) else None
     if len(where) and best != labels_only:
         chosen = replace(chosen, held_out=corrected_for_choice(correct, best, weights, study.config.seed))
-    claim = best != labels_only and gain is not None and gain.low > 0
+    claim = (
+        best != labels_only
+        and gain is not None
+        and claims(correct[best], correct[labels_only], weights, study.config.seed)
+    )
     worth, remark = _worth(study, ctx, choice, correct)
     pool_use = _pool_use(study, ctx)
     return StudyResult(

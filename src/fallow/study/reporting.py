@@ -23,6 +23,7 @@ from fallow.report import ClassRow, MapPoint, ReportData, Thumb, choose_map_poin
 from fallow.report.explain import short_name
 from fallow.study.context import RungContext
 from fallow.study.rung import ImageSet
+from fallow.study.scoring import Tested
 from fallow.study.spaces import spaces_of
 from fallow.types import RungName
 
@@ -43,9 +44,7 @@ _MAP_SHARE, _PICTURES_SHARE, _REACH_SHARE = 0.3, 0.1, 0.4
 Probs = NDArray[np.float32]
 
 
-def gather_report(
-    study: Study, ctx: RungContext, result: StudyResult, tested: dict[RungName, Probs]
-) -> ReportData:
+def gather_report(study: Study, ctx: RungContext, result: StudyResult, tested: Tested) -> ReportData:
     """Return everything the page shows."""
     best, base = result.chosen.rung, result.labels_only.rung
     confusion, rows, source = _classes(study, ctx, best, base, tested)
@@ -96,38 +95,41 @@ def _pool(study: Study, ctx: RungContext, best: RungName, base: RungName) -> _Po
 
 
 def _classes(
-    study: Study, ctx: RungContext, best: RungName, base: RungName, tested: dict[RungName, Probs]
+    study: Study, ctx: RungContext, best: RungName, base: RungName, tested: Tested
 ) -> tuple[NDArray[np.int64] | None, list[ClassRow], str]:
     """Count confusions on the test split where there is one (more images), else out of fold."""
-    if best in tested:
-        truth, source = ctx.data.test_classes(), "test"
-        guess, both, other = tested[best].argmax(1), np.arange(len(truth)), tested[base].argmax(1)
+    source = "test" if best in tested.confusion else "held-out"
+    if source == "test":
+        confusion, others = tested.confusion[best], tested.confusion[base]
     else:
         where, probs = study.evidence.probs(best)
         if not len(where):
-            return None, [], "held-out"
-        truth, source, guess = ctx.data.y[where], "held-out", probs.argmax(1)
+            return None, [], source
+        confusion = _counted(ctx, where, probs)
         # The budget may have cut the folds of one of the two: they are compared on what both named.
         there, base_probs = study.evidence.probs(base)
-        _, both, theirs = np.intersect1d(where, there, return_indices=True)
-        other = base_probs.argmax(1)[theirs]
-    n = len(ctx.data.classes)
-    confusion = np.zeros((n, n), np.int64)
-    np.add.at(confusion, (truth, guess), 1)
+        _, _, both = np.intersect1d(where, there, return_indices=True)
+        others = _counted(ctx, there[both], base_probs[both])
     rows = []
     for c, name in enumerate(ctx.data.classes):
         of, called, right = int(confusion[c].sum()), int(confusion[:, c].sum()), int(confusion[c, c])
-        compared = truth[both] == c
+        compared = int(others[c].sum())
         rows.append(
             ClassRow(
                 name,
                 of,
                 right / called if called else None,
                 right / of if of else None,
-                float((other[compared] == c).mean()) if compared.any() else None,
+                int(others[c, c]) / compared if compared else None,
             )
         )
     return confusion, rows, source
+
+
+def _counted(ctx: RungContext, where: NDArray[np.int64], probs: NDArray[np.float64]) -> NDArray[np.int64]:
+    counted = np.zeros((len(ctx.data.classes),) * 2, np.int64)
+    np.add.at(counted, (ctx.data.y[where], probs.argmax(1)), 1)
+    return counted
 
 
 def _thumb(ctx: RungContext, id_: str, side: int = _GRID_SIDE) -> bytes | None:

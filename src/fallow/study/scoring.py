@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fallow.study.ladder import Study
 
 Probs = NDArray[np.float32]
+Counted = NDArray[np.int64]
 EXPORTED, VECTORS = "model.onnx", "cached vectors"
 _SHARE = 0.4
 """Share of the time left that scoring the test split through the exported file may take."""
@@ -34,13 +35,13 @@ class Tested:
 
     Attributes:
         scores: Accuracy and mean recall of each rung.
-        probs: What each rung said, (images, classes).
+        confusion: How often each rung named which class, (classes, classes): rows are the true class.
         agreement: Share of images on which the exported file names the class that the model in memory names.
         reads: Every rung whose answers were compared with the test labels, as often as they were.
     """
 
     scores: dict[RungName, tuple[float, float]] = field(default_factory=dict)
-    probs: dict[RungName, Probs] = field(default_factory=dict)
+    confusion: dict[RungName, Counted] = field(default_factory=dict)
     agreement: float | None = None
     reads: tuple[RungName, ...] = ()
 
@@ -86,9 +87,10 @@ def score(study: Study, ctx: RungContext, chosen: RungName, through: str) -> Tes
         agreement = float((in_memory.argmax(1) == probs[chosen].argmax(1)).mean())
     else:
         agreement = _agreement(study, ctx, chosen, images.part(slice(0, COMPARED)))
-    scores = _scores(study, ctx, probs)
+    confusion = _confusion(study, ctx, probs)
+    scores = {name: accuracies(counted) for name, counted in confusion.items()}
     reads = tuple(str(line["rung"]) for line in read_lines(study.run.test_reads) if "rung" in line)
-    return Tested(scores, probs, agreement, reads)
+    return Tested(scores, confusion, agreement, reads)
 
 
 def _said(study: Study, images: ImageSet, name: RungName, exported: bool) -> Probs:
@@ -115,25 +117,41 @@ def _through(study: Study, deployed: Deployed, images: ImageSet) -> Probs:
     return said
 
 
-def _scores(
-    study: Study, ctx: RungContext, probs: dict[RungName, Probs]
-) -> dict[RungName, tuple[float, float]]:
-    path = study.run.path / "test.json"
+def _confusion(study: Study, ctx: RungContext, probs: dict[RungName, Probs]) -> dict[RungName, Counted]:
+    """Compare what the rungs say with the test labels, once: what scores and report need of it is kept."""
+    path, classes = study.run.path / "test.json", len(ctx.data.classes)
     try:
         kept = read_json(path)
-        return {name: (float(kept[name]["accuracy"]), float(kept[name]["balanced"])) for name in probs}
-    except (RunError, KeyError, TypeError):
+        return {name: _dense(kept[name]["counted"], classes) for name in probs}
+    except (RunError, KeyError, TypeError, ValueError, IndexError):
         pass  # not read yet
     for name in probs:
         line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S"), "rung": name, "images": len(ctx.data.test_ids)}
         append_line(study.run.test_reads, line)
-    truth, found = ctx.data.test_classes(), {}
+    truth, found, written = ctx.data.test_classes(), {}, {}
     for name, said in probs.items():
-        right = said.argmax(1) == truth
-        recall = [right[truth == c].mean() for c in np.unique(truth)]
-        found[name] = (float(right.mean()), float(np.mean(recall)))
-    write_json(path, {name: {"accuracy": a, "balanced": b} for name, (a, b) in found.items()})
+        counted = np.zeros((classes, classes), np.int64)
+        np.add.at(counted, (truth, said.argmax(1)), 1)
+        accuracy, balanced = accuracies(counted)
+        cells = [[int(t), int(g), int(counted[t, g])] for t, g in np.argwhere(counted)]
+        found[name] = counted
+        written[name] = {"accuracy": accuracy, "balanced": balanced, "counted": cells}
+    write_json(path, written)
     return found
+
+
+def _dense(cells: list[list[int]], classes: int) -> Counted:
+    counted = np.zeros((classes, classes), np.int64)
+    for truth, guess, count in cells:
+        counted[truth, guess] = count
+    return counted
+
+
+def accuracies(counted: Counted) -> tuple[float, float]:
+    """Return accuracy and mean recall over the classes that occur, from how often each class was named what."""
+    of = counted.sum(1)
+    right, there = np.diag(counted), of > 0
+    return float(right.sum() / of.sum()), float((right[there] / of[there]).mean())
 
 
 def _agreement(study: Study, ctx: RungContext, chosen: RungName, images: ImageSet) -> float:

@@ -134,7 +134,7 @@ def _directory(data: Any, given: dict[str, Any], resume: bool) -> tuple[RunDir, 
             raise ConfigError(
                 f"--resume goes on with the options of '{out}', and {', '.join(changed)} differs from them: leave it out"
             )
-        if isinstance(data, str | Path) and str(data) != request["data"]:
+        if isinstance(data, str | Path) and not _same_data(data, request):
             raise ConfigError(
                 f"the run '{out}' was started on '{request['data']}', not on '{data}': give the same data"
             )
@@ -146,6 +146,8 @@ def _directory(data: Any, given: dict[str, Any], resume: bool) -> tuple[RunDir, 
         open_source(data)  # says what is wrong, before a directory is made
     run = RunDir.create(out or _fresh(settings.seed))
     request = {"data": shown, "config": asked}
+    if isinstance(data, str | Path):
+        request["path"] = str(Path(data).resolve())  # a run may go on from another folder
     try:
         write_json(run.path / "request.json", request)
         write_bytes(run.config, dump_config(settings.model_dump(mode="json")).encode())
@@ -153,6 +155,13 @@ def _directory(data: Any, given: dict[str, Any], resume: bool) -> tuple[RunDir, 
         shutil.rmtree(run.path, ignore_errors=True)  # without these two it is no run and could not be resumed
         raise
     return run, request
+
+
+def _same_data(data: str | Path, request: dict[str, Any]) -> bool:
+    """Say whether ``data`` is what the run was started on, however it is written and wherever it is asked from."""
+    return str(data) == request["data"] or str(Path(data).resolve()) == request.get(
+        "path", str(Path(request["data"]).resolve())
+    )
 
 
 def _fresh(seed: int) -> Path:
@@ -183,7 +192,8 @@ def _run(
     screen = LiveLadder(enabled=show == "auto", budget_seconds=settings.seconds)
     try:
         source = open_source(data, **{k: v for k, v in others.items() if v is not None})
-        study = Study(source, settings, run, clock, own=own, screen=screen)
+        named = str(read_json(run.path / "request.json")["data"])
+        study = Study(source, settings, run, clock, own=own, screen=screen, named=named)
         result = study.climb()
     finally:
         screen.close()
@@ -211,7 +221,7 @@ def _clean(run: RunDir, error: BaseException) -> None:
     """Remove a run directory in which nothing has been computed, so that the same command can be given again."""
     made = {"config.yaml", "request.json"}
     if isinstance(error, DataError | ConfigError | WeightsError):  # to be mended and given again, not resumed
-        made |= {"audit.json", "splits.parquet", "plan.json", "decisions.json", "stages"}
+        made |= {"audit.json", "splits.parquet", "plan.json", "clock.jsonl", "decisions.json", "stages"}
     if not run.path.is_dir() or any(run.path.glob("stages/*/*.safetensors")):
         return
     if {p.name for p in run.path.iterdir()} <= made:
