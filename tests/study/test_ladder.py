@@ -185,8 +185,10 @@ def test_the_time_for_report_export_and_test_images_is_not_given_to_rungs() -> N
 
 
 def test_time_is_kept_for_comparing_the_exported_file_with_the_model_on_a_few_images() -> None:
-    quick, slow = (Pace(Clock(100.0), _Ctx(), 1.0, each) for each in (0.0, 0.5))  # type: ignore[arg-type]
-    assert slow.reserve - quick.reserve == pytest.approx(0.5 * 50)
+    free, quick, slow = (Pace(Clock(100.0), _Ctx(), 1.0, each) for each in (0.0, 0.1, 0.5))  # type: ignore[arg-type]
+    assert (free.compared, quick.compared, slow.compared) == (50, 50, 10)  # in a twentieth of the budget
+    assert quick.reserve - free.reserve == pytest.approx(0.1 * 50)
+    assert slow.reserve - free.reserve == pytest.approx(0.5 * 10)
 
 
 def test_the_time_that_an_image_takes_is_known_from_the_plan(data: Path, tmp_path: Path) -> None:

@@ -25,8 +25,9 @@ _STRETCH, _STRETCH_MOST = 0.05, 3.0
 """A rung that needs no more than this share of the budget, up to some seconds, is tried though the time is up: the
 promise is to end within a tenth of the budget, and the rung is what the run is for."""
 _EXPORT_SECONDS = 1.0
-COMPARED = 50
-"""Images on which the exported file is compared with the model in memory, where it does not score the test split."""
+_COMPARED_LEAST, _COMPARED_MOST, _COMPARED_SHARE = 4, 50, 0.05
+"""On how many images the exported file is compared with the model in memory, where it does not score the test split, and
+the share of the budget that it may take."""
 
 
 def embed_everything(ctx: RungContext, folds: Sequence[Fold]) -> float:
@@ -65,6 +66,7 @@ class Pace:
 
     Attributes:
         report: Seconds kept for the report.
+        compared: On how many images the exported file is compared with the model in memory.
         reserve: Seconds kept for all that comes after the last rung.
     """
 
@@ -73,11 +75,14 @@ class Pace:
     ) -> None:
         self.clock = clock
         tested = len(ctx.data.test_ids)
-        compared = min(COMPARED, tested or len(ctx.data.labeled_ids))
+        fits = int(_COMPARED_SHARE * clock.budget / max(image_seconds, 1e-9))
+        self.compared = min(
+            max(_COMPARED_LEAST, min(fits, _COMPARED_MOST)), tested or len(ctx.data.labeled_ids)
+        )
         seen = len(ctx.data.labeled_ids) + len(ctx.data.pool_ids)
         self.report = max(_REPORT_SECONDS, min(_REPORT_SHARE * clock.budget, _REPORT_MOST))
         self.reserve = (
-            embed_seconds * tested / seen + image_seconds * compared + self.report + _EXPORT_SECONDS
+            embed_seconds * tested / seen + image_seconds * self.compared + self.report + _EXPORT_SECONDS
         )
 
     @property

@@ -14,7 +14,6 @@ from fallow.export import Deployed, load_bundle
 from fallow.record import Decision, read_json, write_json
 from fallow.record.rundir import append_line, read_lines
 from fallow.study.context import RungContext
-from fallow.study.pace import COMPARED
 from fallow.study.rung import ImageSet
 from fallow.types import RungName
 
@@ -62,7 +61,7 @@ def decide_scoring(study: Study, ctx: RungContext) -> Decision:
         "rule",
         "The chosen rung's test images go through the exported file one at a time when that takes at most "
         f"{_SHARE:.0%} of the time left; else through the cached vectors of the same network, and the file is compared "
-        f"with them on {COMPARED} images.",
+        f"with them on {study.pace.compared} images.",
         {"images": count, "seconds_an_image": round(each, 5), "seconds_left": round(left, 1)},
     )
 
@@ -75,7 +74,9 @@ def score(study: Study, ctx: RungContext, chosen: RungName, through: str) -> Tes
     """
     if not ctx.data.test_ids:
         return Tested(
-            agreement=_agreement(study, ctx, chosen, ctx.data.images(ctx.data.labeled_ids[:COMPARED]))
+            agreement=_agreement(
+                study, ctx, chosen, ctx.data.images(ctx.data.labeled_ids[: study.pace.compared])
+            )
         )
     study.screen.stage("test")
     images = ctx.data.images(ctx.data.test_ids)
@@ -86,7 +87,7 @@ def score(study: Study, ctx: RungContext, chosen: RungName, through: str) -> Tes
         in_memory = study.finals[chosen].predict(images).probs.numpy()
         agreement = float((in_memory.argmax(1) == probs[chosen].argmax(1)).mean())
     else:
-        agreement = _agreement(study, ctx, chosen, images.part(slice(0, COMPARED)))
+        agreement = _agreement(study, ctx, chosen, images.part(slice(0, study.pace.compared)))
     confusion = _confusion(study, ctx, probs)
     scores = {name: accuracies(counted) for name, counted in confusion.items()}
     reads = tuple(str(line["rung"]) for line in read_lines(study.run.test_reads) if "rung" in line)
