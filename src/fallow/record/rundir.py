@@ -12,10 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from fallow.errors import RunError
 
 MINIMUM_FREE_BYTES = 200 * 2**20
 """A run refuses to start below this: its model, report and cache would not fit."""
+
+
+LOCK = ".lock"
+"""File in a run's directory that is locked while a process trains in it; it says nothing when it is not."""
 
 
 @contextmanager
@@ -125,6 +131,7 @@ class RunDir:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock: FileLock | None = None
 
     config = property(lambda self: self.path / "config.yaml")
     decisions = property(lambda self: self.path / "decisions.json")
@@ -137,7 +144,7 @@ class RunDir:
 
     @classmethod
     def create(cls, path: Path) -> RunDir:
-        """Make a new, empty run directory.
+        """Make a new, empty run directory, locked for this process.
 
         Raises:
             RunError: ``path`` holds something already, or the disk has too little room.
@@ -145,7 +152,9 @@ class RunDir:
         if path.exists() and not path.is_dir():
             raise RunError(f"the output folder '{path}' is a file: choose another with --out")
         # A kill in a run's first moment leaves its request and no config: nothing that could be lost or resumed.
-        if path.exists() and not all(is_leftover(p) or p.name == "request.json" for p in path.iterdir()):
+        if path.exists() and not all(
+            is_leftover(p) or p.name in ("request.json", LOCK) for p in path.iterdir()
+        ):
             raise RunError(
                 f"the output folder '{path}' is not empty: choose another with --out, or go on with that run by --resume"
             )
@@ -161,7 +170,9 @@ class RunDir:
                 f"not enough disk: '{path}' has {free / 2**20:.0f} MB free and a run needs "
                 f"{MINIMUM_FREE_BYTES / 2**20:.0f} MB; free some space or choose another place with --out"
             )
-        return cls(path)
+        run = cls(path)
+        run.lock()
+        return run
 
     @classmethod
     def open(cls, path: Path) -> RunDir:
@@ -190,8 +201,38 @@ class RunDir:
         except (RunError, KeyError, TypeError):
             return ""
 
+    def lock(self) -> None:
+        """Keep other processes from training in this directory until `release`, or until this process is dead.
+
+        Raises:
+            RunError: Another process is at work in it.
+        """
+        # One lock a path and process: a call that failed in a notebook must not stand in the way of the next one.
+        lock = FileLock(self.path.absolute() / LOCK, thread_local=False, is_singleton=True)
+        try:
+            if not lock.is_locked:
+                lock.acquire(blocking=False)
+        except Timeout as error:
+            raise RunError(
+                f"another fallow is at work in '{self.path}': wait until it has ended, or choose another folder with --out"
+            ) from error
+        except (OSError, NotImplementedError):
+            return  # no right to write here, or a file system without locks: whatever follows will tell
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let other processes train in this directory again."""
+        if self._lock is not None:
+            self._lock.release(force=True)
+            self._lock = None
+
     def sweep(self) -> None:
-        """Remove what a killed process left half-written."""
+        """Lock the directory and remove what a killed process left half-written.
+
+        Raises:
+            RunError: Another process is at work in it: what looks left over is being written.
+        """
+        self.lock()
         for path in [*self.path.glob(".*.part"), *self.path.glob("stages/*/.*.part")]:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)

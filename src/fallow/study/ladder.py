@@ -284,6 +284,8 @@ class Study:
         probs: NDArray[np.float32] = candidate.predict(images).probs.numpy()
         right = float((probs.argmax(1) == ctx.data.y[fold.held_out]).mean())
         stage.keep_fold(fold.key, fold.held_out, probs, {**self._line(started), "accuracy": right})
+        if rung.info.name == self.names[-1]:
+            ctx.drop_scratch(fold)  # no rung will ask for this fold again
         return probs
 
     def _final(self, ctx: RungContext, rung: Rung, stage: Stage) -> tuple[Candidate, bool]:

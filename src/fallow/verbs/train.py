@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from fallow.config import TrainConfig, build, dump_config, merge, nest, read_config
 from fallow.errors import ConfigError, DataError, RunError, WeightsError
 from fallow.record import RunDir, read_json, write_json
-from fallow.record.rundir import write_bytes
+from fallow.record.rundir import LOCK, write_bytes
 from fallow.verbs.result import Result, load
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def train(
     given = _over(written, merge(options, nest(set or {})))
     run, request = _directory(data, given, resume)
     if resume and run.result.is_file():
+        run.release()
         return load(run.path)
     settings = build(TrainConfig, request["config"], "the options")
     # What an interrupted run had used of the budget is used: a run that goes on has the rest.
@@ -86,6 +87,8 @@ def train(
         if isinstance(error, KeyboardInterrupt):
             raise KeyboardInterrupt(_kept(run, data)) from None
         raise
+    finally:
+        run.release()
 
 
 def _over(written: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
@@ -219,7 +222,7 @@ def _backbone(model: nn.Module | Backbone | None, settings: TrainConfig) -> Back
 
 def _clean(run: RunDir, error: BaseException) -> None:
     """Remove a run directory in which nothing has been computed, so that the same command can be given again."""
-    made = {"config.yaml", "request.json"}
+    made = {"config.yaml", "request.json", LOCK}
     if isinstance(error, DataError | ConfigError | WeightsError):  # to be mended and given again, not resumed
         made |= {"audit.json", "splits.parquet", "plan.json", "clock.jsonl", "decisions.json", "stages"}
     if not run.path.is_dir() or any(run.path.glob("stages/*/*.safetensors")):
