@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from pathlib import Path
 
@@ -107,6 +108,36 @@ def test_many_images_are_asked_about_in_order_with_few_in_memory(
     assert 1 <= most <= 2 * default_workers()
     with pytest.raises(DataError, match="an image has shape"):
         list(deployed.stream([0], lambda _: np.zeros((8, 8), np.uint8)))
+
+
+def test_images_larger_than_the_room_go_through_the_model_one_by_one(
+    tmp_path: Path,
+    fitted: tuple[EmbeddingClassifier, np.ndarray, list[Pixels]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    classifier, _, images = fitted
+    deployed = load_bundle(_save(tmp_path / "model", classifier))
+    monkeypatch.setattr(bundle, "default_workers", lambda: 4)
+    lock, inside, most, real = threading.Lock(), 0, [], deployed._probs
+
+    def listen(image: Pixels, threads: int = 1) -> np.ndarray:
+        nonlocal inside
+        with lock:
+            inside += 1
+            most.append(inside)
+        time.sleep(0.01)  # long enough for others to come in, were they let
+        probs = real(image, threads)
+        with lock:
+            inside -= 1
+        return probs
+
+    monkeypatch.setattr(deployed, "_probs", listen)
+    assert len(list(deployed.stream(range(40), lambda n: images[n]))) == 40
+    assert max(most) > 1
+    most.clear()
+    monkeypatch.setattr(bundle, "_VALUES", images[0].size - 1)
+    assert len(list(deployed.stream(range(40), lambda n: images[n]))) == 40
+    assert max(most) == 1
 
 
 def test_no_more_threads_ask_than_the_process_may_use(

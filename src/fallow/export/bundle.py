@@ -8,8 +8,10 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from threading import Condition
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,6 +34,9 @@ TENSORS, GRAPH, LABELS, META, CARD = (
     "README.md",
 )
 FORMAT = 1
+
+_VALUES = 3 * 2**26
+"""Pixel values that may be in the model at a time, five photos of 12 megapixels: a run takes six times that in bytes."""
 
 Pixels = NDArray[np.uint8]
 Item = TypeVar("Item")
@@ -256,7 +261,8 @@ class Deployed:
     ) -> Iterator[tuple[Item, NDArray[np.float32] | None]]:
         """Yield ``(item, probabilities (c,))`` in order, as many images in memory as there are threads.
 
-        A thread reads an image, asks the model and lets go of it: many photos of many megapixels cost no more memory than a few.
+        A thread reads an image, asks the model and lets go of it: many photos of many megapixels cost no more memory than a
+        few. Very large ones go through the model one after the other.
 
         Args:
             items: What to read.
@@ -271,8 +277,10 @@ class Deployed:
             if image is None:
                 return item, None
             _check(image, "an image")
-            return item, self._probs(image)
+            with room.taken(image.size):
+                return item, self._probs(image)
 
+        room = _Room(_VALUES)
         self._session(1)  # made here once, and not by every thread
         yield from in_order(answer, items, default_workers())
 
@@ -308,6 +316,26 @@ class Deployed:
 
         tensors: dict[str, Any] = load_file(self.directory / TENSORS)
         return tensors
+
+
+class _Room:
+    """Lets threads in while what they hold fits; what is larger than the room goes in alone."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._used, self._change = size, 0, Condition()
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Take ``size`` of the room, once it is there."""
+        with self._change:
+            self._change.wait_for(lambda: self._used == 0 or self._used + size <= self._size)
+            self._used += size
+        try:
+            yield
+        finally:
+            with self._change:
+                self._used -= size
+                self._change.notify_all()
 
 
 def _check(image: Pixels, name: str) -> None:
