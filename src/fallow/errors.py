@@ -32,15 +32,6 @@ class RunError(FallowError):
     """A run directory is not empty, not a run, or not resumable; or the disk is full."""
 
 
-class MissingExtraError(FallowError):
-    """A feature needs a package that is not installed."""
-
-    def __init__(self, feature: str, package: str, extra: str) -> None:
-        super().__init__(
-            f"{feature} needs the package '{package}': install it with  pip install 'fallow[{extra}]'"
-        )
-
-
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the valid name nearest to ``name``, or an empty string."""
     match = get_close_matches(name, list(valid), n=1, cutoff=0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,8 @@ def _fit(
     power = 1.0 if components is None else 0.5
     feature_map = fit_feature_map(pooled, components=components, whiten=0.5, power=power)
     head = fit_logistic(feature_map.transform(pooled), labels, n_classes=int(labels.max()) + 1)
-    branch = Branch(embedder.space(views), feature_map, head.with_temperature(0.7), pool)  # type: ignore[arg-type]
+    softer = replace(head, temperature=0.7)
+    branch = Branch(embedder.space(views), feature_map, softer, pool)  # type: ignore[arg-type]
     return branch, vectors
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -85,7 +87,7 @@ def test_temperature_recovers_overconfidence():
 
 def test_head_state_and_rows_sum_to_one():
     x, y = sample()
-    head = fit_logistic(x, y).with_temperature(2.5)
+    head = replace(fit_logistic(x, y), temperature=2.5)
     back = LinearHead.from_state(head.state())
     np.testing.assert_array_equal(back.probs(x), head.probs(x))
     np.testing.assert_allclose(head.probs(x).sum(axis=1), 1.0, atol=1e-5)

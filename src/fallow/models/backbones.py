@@ -296,10 +296,6 @@ def _source(thing: object) -> str:
         return getattr(thing, "__qualname__", repr(type(thing)))
 
 
-def candidate_backbones(offline: bool) -> list[str]:
-    """Return the backbones that can be used at once, without downloading anything; ``pixels`` is always last.
-
-    Args:
-        offline: Makes no difference yet: nothing that needs a download is ever a candidate.
-    """
+def candidate_backbones() -> list[str]:
+    """Return the backbones that can be used at once, without downloading anything; ``pixels`` is always last."""
     return [name for name in PACKAGES if package_weights(name) is not None] + [PIXELS]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,10 +43,6 @@ class LinearHead:
     def probs(self, features: NDArray[np.floating]) -> Array:
         """Return class probabilities (n, c), float32; rows sum to 1."""
         return softmax(self.logits(features))
-
-    def with_temperature(self, temperature: float) -> LinearHead:
-        """Return the same head with another temperature."""
-        return replace(self, temperature=float(temperature))
 
     def state(self) -> dict[str, NDArray[np.float32]]:
         """Return the arrays that define the head, for safetensors."""

@@ -207,7 +207,7 @@ def _backbones(data: StudyData, bank: SpaceBank, decisions: DecisionLog) -> tupl
 
 def _automatic(data: StudyData, bank: SpaceBank) -> tuple[tuple[str, ...], str]:
     side = data.audit.short_side_median
-    pretrained = [name for name in candidate_backbones(offline=bank.offline) if name != PIXELS]
+    pretrained = [name for name in candidate_backbones() if name != PIXELS]
     if bank.config.weights is not None:
         pretrained = [HUB_BACKBONE]
     if not pretrained and not bank.offline:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -106,7 +107,7 @@ class Candidate(ABC):
         return None
 
     @abstractmethod
-    def export_graph(self, path: str) -> None:
+    def export_graph(self, path: Path) -> None:
         """Write one ONNX file that takes the original uint8 image."""
 
 

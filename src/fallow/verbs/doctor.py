@@ -28,7 +28,7 @@ _PACKAGES = (
 def doctor() -> Said:
     """Look at this machine: packages, devices, weights at hand, disk; and say what to do about what is missing."""
     from fallow.data import cache_dir
-    from fallow.models import candidate_backbones
+    from fallow.models import candidate_backbones, device_name
 
     packages: dict[str, str | None] = {}
     for name in _PACKAGES:
@@ -39,7 +39,7 @@ def doctor() -> Said:
     cache = cache_dir()
     place = next(p for p in [cache, *cache.absolute().parents] if p.exists())
     free = shutil.disk_usage(place).free / 2**30
-    backbones = candidate_backbones(offline=True)
+    backbones = candidate_backbones()
     advice = []
     if backbones == ["pixels"]:
         advice.append(
@@ -58,15 +58,7 @@ def doctor() -> Said:
         advice.append(f"{place} is a file, so nothing can be cached there: set FALLOW_CACHE to a folder")
     elif not os.access(place, os.W_OK):
         advice.append(f"{place} cannot be written: set FALLOW_CACHE to a folder that can")
-    import torch
-
-    device = (
-        torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else "Apple GPU"
-        if torch.backends.mps.is_available()
-        else "CPU only"
-    )
+    device = device_name()
     lines = [
         f"fallow {__version__}, Python {platform.python_version()} on {platform.system()} {platform.machine()}",
         f"device: {device}; {os.cpu_count()} CPU cores",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -70,6 +72,6 @@ class FrozenCandidate(Candidate):
             b.space.backbone_name: self.bank.backbone(b.space.backbone_name) for b in self.classifier.branches
         }
 
-    def export_graph(self, path: str) -> None:
+    def export_graph(self, path: Path) -> None:
         """Write one ONNX file that takes the original uint8 image."""
-        export_onnx(self.classifier, self.backbones(), path)  # type: ignore[arg-type]
+        export_onnx(self.classifier, self.backbones(), path)
