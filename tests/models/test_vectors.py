@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +62,32 @@ def test_a_damaged_shard_is_dropped_and_the_others_stay(tmp_path: Path, damage: 
     assert found.tolist() == [False, False, True]
     assert out[2].tolist() == [1.0] * DIM
     assert not shard.exists()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.EIO])
+@pytest.mark.parametrize("when", ["first seen", "read"])
+def test_a_shard_that_cannot_be_opened_is_passed_over_and_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, when: str
+) -> None:
+    vectors = _filled(tmp_path, ["a", "b"])
+    shard = next(tmp_path.glob("*.vec"))
+
+    def refused(*given: object, **named: object) -> object:
+        raise OSError(number, os.strerror(number))
+
+    cache, out = VectorCache(tmp_path, DIM), np.zeros((2, DIM), np.float32)
+    with monkeypatch.context() as broken:
+        broken.setattr(*((Path, "open") if when == "first seen" else (np, "memmap")), refused)
+        assert not cache.read(["a", "b"], out).any()
+    assert (
+        cache.count(["a", "b"]) == 0
+    )  # for this process it is not there: no vector is read from it and then not
+    assert shard.exists()
+    found, again = _read(tmp_path, ["a", "b"])
+    assert found.all()
+    np.testing.assert_array_equal(again, vectors)
+    cache.append(["a"], vectors[:1])
+    assert cache.read(["a"], out[:1]).all()
 
 
 def test_an_unfinished_shard_is_not_read(tmp_path: Path) -> None:

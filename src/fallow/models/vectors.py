@@ -2,8 +2,9 @@
 
 A cache is a directory of shards. A shard is written whole (temporary file, fsync, rename) and never changed,
 so nothing needs a lock: two processes write shards of different names, and the worst that can happen is that
-the same vector is kept twice. Lengths and checksums are tested on reading; a damaged shard is dropped and its
-vectors are computed again.
+the same vector is kept twice. Lengths and checksums are tested on reading; a damaged shard is deleted and its
+vectors are computed again. One that cannot be opened (too many open files, no right to) may be sound: it is left
+alone, and passed over by this process.
 
 Layout of a shard, little endian: magic (8 bytes), count and dim (uint32), CRC-32 of the keys and of the
 vectors (uint32), zeros up to byte 64, count keys of 16 bytes, count x dim float32.
@@ -57,6 +58,7 @@ class VectorCache:
         self.dim = dim
         self._shards: dict[str, _Shard] = {}
         self._where: dict[bytes, tuple[str, int]] = {}
+        self._ignored: set[str] = set()
         self._sweep()
 
     def _sweep(self) -> None:
@@ -73,7 +75,7 @@ class VectorCache:
         if not self.directory.is_dir():
             return
         for path in sorted(self.directory.glob("*.vec")):
-            if path.name not in self._shards:
+            if path.name not in self._shards and path.name not in self._ignored:
                 self._open(path)
 
     def _open(self, path: Path) -> None:
@@ -83,7 +85,10 @@ class VectorCache:
                 magic, count, dim, keys_crc, crc = _HEADER.unpack_from(header)
                 keys = file.read(count * _KEY_BYTES)
             size = path.stat().st_size
-        except (OSError, struct.error):
+        except OSError:
+            self._ignore(path)
+            return
+        except struct.error:  # shorter than a header
             self._drop(path)
             return
         offset = _HEADER_BYTES + count * _KEY_BYTES
@@ -97,9 +102,15 @@ class VectorCache:
             # The first shard by name wins everywhere, so that two copies of a vector never take turns.
             self._where.setdefault(key, (path.name, row))
 
-    def _drop(self, path: Path) -> None:
+    def _ignore(self, path: Path) -> None:
+        """Do without a shard for as long as this process lives."""
+        self._ignored.add(path.name)
         self._shards.pop(path.name, None)
         self._where = {key: where for key, where in self._where.items() if where[0] != path.name}
+
+    def _drop(self, path: Path) -> None:
+        """Do without a damaged shard, and delete it."""
+        self._ignore(path)
         with contextlib.suppress(OSError):  # a read-only cache: the shard is ignored all the same
             path.unlink(missing_ok=True)
 
@@ -130,7 +141,10 @@ class VectorCache:
         shape = (shard.count, self.dim)
         try:
             vectors = np.memmap(shard.path, dtype="<f4", mode="r", offset=shard.offset, shape=shape)
-        except (OSError, ValueError):
+        except OSError:
+            self._ignore(shard.path)
+            return None
+        except ValueError:  # shorter than it was
             self._drop(shard.path)
             return None
         if not shard.checked:
