@@ -154,3 +154,18 @@ def test_the_plan_survives_json(data: StudyData, tmp_path: Path, monkeypatch: py
     at_rate(monkeypatch, 500.0)
     plan = plan_spaces(data, bank(tmp_path / "cache"), Clock(600.0), DecisionLog())
     assert type(plan).from_json(plan.to_json()) == plan
+
+
+def test_pixels_for_want_of_weights_are_told_and_pixels_by_choice_are_not(
+    data: StudyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_rate(monkeypatch, 500.0)
+    spaces = SpaceBank(EmbedConfig(), tmp_path / "cache", offline=True)
+    monkeypatch.setattr(plan_module, "candidate_backbones", lambda: ["pixels"])
+    plan = plan_spaces(data, spaces, Clock(600.0), DecisionLog())
+    assert plan.backbones == ("pixels",)
+    assert "fallow[offline]" in plan_module.without_weights(plan, spaces)
+    pinned = SpaceBank(EmbedConfig(backbone="pixels"), tmp_path / "cache", offline=True)
+    assert plan_module.without_weights(plan, pinned) == ""
+    monkeypatch.setattr(plan_module, "candidate_backbones", lambda: ["photo", "pixels"])
+    assert plan_module.without_weights(plan, spaces) == ""

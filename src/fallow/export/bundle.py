@@ -52,7 +52,9 @@ from PIL import Image, ImageOps
 
 model = ort.InferenceSession("model.onnx")
 classes = json.load(open("labels.json", encoding="utf-8"))
-image = np.asarray(ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB"))
+image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGBA")
+image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+image = np.asarray(image.convert("RGB"))
 probs = model.run(["probs"], {"image": image})[0]
 print(classes[probs.argmax()], float(probs.max()))
 ```
@@ -180,6 +182,7 @@ def _digest(path: Path) -> str:
 
 
 def _aside(directory: Path) -> Path:
+    directory = directory.resolve()  # "." has no name
     return directory.with_name(f".{directory.name}.old")
 
 

@@ -24,7 +24,7 @@ from fallow.study.evidence import OutOfFold
 from fallow.study.judge import Judge, Judgment, pool_mix, weights_decision
 from fallow.study.leave import keep_model, leave, model_rung
 from fallow.study.pace import Pace, embed_everything, image_seconds
-from fallow.study.plan import SpacePlan, as_before, plan_spaces, pool_order
+from fallow.study.plan import SpacePlan, as_before, plan_spaces, pool_order, without_weights
 from fallow.study.replay import followed, planned
 from fallow.study.rung import Candidate, Fold, Rung
 from fallow.study.rungs import RUNGS, Below
@@ -136,6 +136,8 @@ class Study:
         self.screen.stage("embed")
         self.plan = self._plan(data, bank)
         note_elapsed(self.run.path, "plan", self.clock.elapsed)
+        if poor := without_weights(self.plan, bank):
+            self.notes.append(poor)
         self.unlabeled = len(data.pool_ids)
         if self.plan.pool < self.unlabeled:
             self.notes.append(

@@ -177,6 +177,18 @@ def _drop(name: str, share: float, decisions: DecisionLog) -> None:
     decisions.add(Decision("embed.backbone", PIXELS, "rule", rule, {"seconds": round(share, 1)}))
 
 
+def without_weights(plan: SpacePlan, bank: SpaceBank) -> str:
+    """Return what a person should know where the pixels had to do for want of a pretrained network; else nothing."""
+    if bank.own is not None or bank.config.backbone != "auto" or plan.backbones != (PIXELS,):
+        return ""
+    if candidate_backbones() != [PIXELS]:
+        return ""
+    return (
+        "No pretrained network was at hand, so the bare pixels were used, which say far less of photos: install "
+        "fallow[offline], or give --weights FILE."
+    )
+
+
 def as_before(plan: SpacePlan, decisions: DecisionLog) -> SpacePlan:
     """Write down the plan of a run that is done again: nothing of it is decided anew."""
     rule = "As in the run that is done again."

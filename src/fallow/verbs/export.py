@@ -20,9 +20,7 @@ def export(
     run: Annotated[Path, Parameter(help="Run directory, or its model/ folder.")],
     /,
     *,
-    out: Annotated[
-        Path, Parameter(help="A new or empty folder to write.", metavar="FOLDER")
-    ] = Path("model"),
+    out: Annotated[Path, Parameter(help="A new or empty folder to write.", metavar="FOLDER")] = Path("model"),
     format: Annotated[
         Literal["all", "onnx"],
         Parameter(help="onnx: the ONNX file and labels.json alone, for other programs."),

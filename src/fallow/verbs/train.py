@@ -127,6 +127,8 @@ def _directory(data: Any, given: dict[str, Any], resume: bool) -> tuple[RunDir, 
     if resume:
         if out is None:
             raise ConfigError("--resume needs --out, the run to go on with")
+        if not out.exists():
+            raise RunError(f"there is no run '{out}' to go on with: leave --resume out to start it")
         run = RunDir.open(out)
         run.sweep()
         request = read_json(run.path / "request.json")
