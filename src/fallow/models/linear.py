@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
+from threadpoolctl import ThreadpoolController
 
 from fallow.errors import DataError
 
@@ -156,6 +159,24 @@ def _start(start: LinearHead | None, k: int, c: int, basis: Array | None) -> tup
     return (start.weight if basis is None else basis.T @ start.weight), start.bias
 
 
+_MANY_PRODUCTS = 100_000_000
+"""Multiplications a step from which several threads are worth waking."""
+
+
+def _few_threads(products: int) -> AbstractContextManager[object]:
+    """Keep BLAS to one thread for small problems.
+
+    L-BFGS alternates between short products in NumPy's BLAS and shorter ones in SciPy's own: each wakes its threads for
+    microseconds of work, and those of the other spin meanwhile. On two cores the demo's fits take 40 s so, and 6 without.
+    """
+    return nullcontext() if products > _MANY_PRODUCTS else _blas().limit(limits=1, user_api="blas")
+
+
+@lru_cache(maxsize=1)
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
 def _minimize(
     x: Array, soft: Array, weight: Array, strength: float, w0: Array, b0: Array, max_steps: int
 ) -> tuple[Array, Array]:
@@ -181,11 +202,12 @@ def _minimize(
         gradient = np.concatenate([(x.T @ logits + w / strength).ravel(), logits.sum(axis=0)])
         return loss / total, gradient.astype(np.float64) / total
 
-    found = minimize(
-        value_and_gradient,
-        np.concatenate([w0.ravel(), b0]).astype(np.float64),
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": max_steps, "ftol": 1e-7, "gtol": 1e-5},
-    ).x.astype(np.float32)
+    with _few_threads(x.size * c):
+        found = minimize(
+            value_and_gradient,
+            np.concatenate([w0.ravel(), b0]).astype(np.float64),
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": max_steps, "ftol": 1e-7, "gtol": 1e-5},
+        ).x.astype(np.float32)
     return np.ascontiguousarray(found[: k * c].reshape(k, c)), found[k * c :]

@@ -114,7 +114,7 @@ def _padded(z: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _tsne(z: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     start = _padded(z) / max(float(np.std(z[:, 0])), 1e-12) * 1e-4
     perplexity = min(30.0, (len(z) - 1) / 3)
