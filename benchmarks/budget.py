@@ -21,10 +21,11 @@ from protocol import draw, load
 
 RESULTS = Path(__file__).parent / "results" / "budget.json"
 RUNS = (
-    ("digits", 2, None, ("30s", "2m")),
-    ("ucmerced", 5, None, ("1m", "6m")),
-    ("clothing", 5, None, ("1m", "6m")),
-    ("cifar10", 25, 10_000, ("2m", "6m")),
+    ("digits", 2, None, ("30s",)),
+    ("ucmerced", 5, None, ("1m",)),
+    ("cifar10", 25, 10_000, ("2m",)),
+    ("clothing", 5, None, ("1m",)),
+    ("ucmerced", 5, None, ("6m",)),
 )
 
 
@@ -78,8 +79,8 @@ def main() -> None:
                         }
                     )
                     print(rows[-1], flush=True)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+                    RESULTS.parent.mkdir(exist_ok=True)
+                    RESULTS.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
