@@ -1,6 +1,6 @@
 """The ladder measured: one cell is one draw of labels, climbed once and scored on its test split after the choice.
 
-    python benchmarks/ladder.py SUITE --data DIR [--seeds 100-109] [--only ucmerced] [--budget 12m]
+    python benchmarks/ladder.py SUITE --data DIR [--seeds 100-109] [--only ucmerced] [--budget 30m]
 
 Suites: ``final`` (the promises, final split, seeds 100-109), ``dev`` (development splits, seeds 0-5: what priors and the
 chooser's simulation are made of). Cells that are in ``results/<suite>.jsonl`` already are skipped, so that a stopped
@@ -196,7 +196,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", help="first-last; default: the suite's own")
     parser.add_argument("--only", help="data set(s), comma separated")
-    parser.add_argument("--budget", default="12m")
+    parser.add_argument("--budget", default="30m")
     parser.add_argument("--share", default="1/1", help="i/n: do every n-th cell, beginning with the i-th")
     options = parser.parse_args()
     cells, seeds = SUITES[options.suite]
