@@ -83,8 +83,8 @@ def plan_spaces(
     share = max(clock.left, 1.0) * _EMBED_SHARE / len(names)
     droppable = bank.config.backbone == "auto" and len(loads) > 1 and loads[-1].name == PIXELS
     if droppable and loads[0].seconds("none") > share:
-        loads = loads[-1:]
         _drop(names[0], share, decisions)
+        loads, share = loads[-1:], share * len(loads)
     views = tuple(load.most_views(share) for load in loads)
     order = pool_order(len(data.pool_ids), seed)
     pool = min(load.pool_within(share, data, bank, order) for load in loads)
