@@ -100,7 +100,7 @@ def climb(cell: Cell, known: Known, others: Known | None, budget: str, work: Pat
     from fallow.config import TrainConfig
     from fallow.data import open_source
     from fallow.record import RunDir, write_json
-    from fallow.study import Clock, Study, paired
+    from fallow.study import Clock, Study, both_ways, paired
     from fallow.study.scoring import VECTORS, score
 
     drawn = draw(
@@ -137,7 +137,7 @@ def climb(cell: Cell, known: Known, others: Known | None, budget: str, work: Pat
     }
     where, correct = study.evidence.correct(("propagate", "probe"))
     # As labeled and, where the pool's mix differs, weighted by it: the chooser minds the worse of both.
-    ways = [None, *([weights] if (weights := study.weights(where)) is not None else [])] if len(where) else []
+    ways = both_ways(study.weights(where)) if len(where) else ()
     evidence = [paired(correct["propagate"], correct["probe"], way) for way in ways]
     found: dict[str, Any] = {
         "key": cell.key,

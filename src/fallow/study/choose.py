@@ -105,7 +105,12 @@ def claims(new: Array, old: Array, weights: Array | None = None, seed: int = 0) 
 
     With ``weights`` (the pool's mix, which comes from a rung's own answers) it must also with the labels as they are.
     """
-    return all(gain_interval(new, old, w, seed).low > 0 for w in (None, weights))
+    return all(gain_interval(new, old, w, seed).low > 0 for w in both_ways(weights))
+
+
+def both_ways(weights: Array | None) -> tuple[Array | None, ...]:
+    """Return the weights that a rung must win by: the labels as they are, and the pool's mix where that differs."""
+    return (None,) if weights is None else (None, weights)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from fallow.study.choose import (
     Comparison,
     Prior,
     accuracy_interval,
+    both_ways,
     compare,
     gain_interval,
     keep,
@@ -136,7 +137,7 @@ class Judge:
             return compare(None, relative)
         found = [
             compare(paired(correct[name], correct[best], weights), relative)
-            for weights in (None, self.weights(where, mix))
+            for weights in both_ways(self.weights(where, mix))
         ]
         return min(found, key=lambda one: one.p_better)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fallow.config import View
 from fallow.errors import WeightsError
-from fallow.models import candidate_backbones, view_indices
+from fallow.models import PIXELS, candidate_backbones, view_indices
 from fallow.record import Decision, DecisionLog
 from fallow.record.decision import DecisionSource
 from fallow.study.bank import SpaceBank
@@ -17,7 +17,7 @@ from fallow.study.clock import Clock
 from fallow.study.data import StudyData
 from fallow.types import Json
 
-PIXELS, BUDGET = "pixels", "embed.budget"
+BUDGET = "embed.budget"
 HUB_BACKBONE = "tf_efficientnet_lite0"
 """Fetched when nothing is on the disk and a hub may be asked: small, and the one that all defaults were measured on."""
 _TINY, _SMALL = 16, 48

@@ -54,21 +54,21 @@ def prior(rung: RungName, per_class: float, without: str | None = None) -> Prior
         per_class: Labels a class of the data at hand.
         without: Data set to leave out (leave-one-out in the benchmarks).
     """
-    families: dict[str, list[tuple[float, float, float]]] = {}
+    by_data: dict[str, list[tuple[float, float, float]]] = {}
     for row in rows():
         if row["rung"] != rung or row["data"] == without:
             continue
         distance = (log2(row["per_class"]) - log2(max(per_class, 1.0))) / _BANDWIDTH
         # A floor keeps a data set in, weakly, when all its cells are far away: better than no prior at all.
         weight = max(exp(-0.5 * distance**2), 1e-4)
-        families.setdefault(row["data"], []).append((weight, row["gain"], row["sd"]))
-    if not families:
+        by_data.setdefault(row["data"], []).append((weight, row["gain"], row["sd"]))
+    if not by_data:
         return _UNKNOWN
-    within = [_mean_and_variance(cells) for cells in families.values()]
-    near = [max(w for w, _, _ in cells) for cells in families.values()]
+    within = [_mean_and_variance(cells) for cells in by_data.values()]
+    near = [max(w for w, _, _ in cells) for cells in by_data.values()]
     mean, between = _weighted([m for m, _ in within], near)
     inside, _ = _weighted([v for _, v in within], near)
-    count = len(families)
+    count = len(by_data)
     if count > 1:
         between *= count / (count - 1)
     return Prior(mean, max(sqrt(inside + between * (1 + 1 / count)), _LEAST_SD))

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fallow.config import View
-from fallow.models import FLIP, Space, view_indices
+from fallow.models import FLIP, PIXELS, Space, view_indices
 from fallow.record import Decision
 from fallow.study.context import RungContext
-from fallow.study.plan import PIXELS
 from fallow.study.rung import Fold
 from fallow.types import Json
 
