@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fallow.methods import Batch, JointMethod, MethodInfo, Step, StepContext
+from fallow.methods import Batch, JointMethod, MethodInfo, Step, StepContext, global_mean
 from fallow.tasks import FeatureInfo, Task, View
 from tests.contracts.toys import TOYS
 
@@ -28,33 +28,37 @@ class FixedThreshold(JointMethod):
     threshold = 0.4
 
     def step(self, batch: Batch, ctx: StepContext) -> Step:
-        supervised = self.task.losses(ctx.model(batch.labeled[0]), batch.targets)
         weak, strong = batch.unlabeled_views
-        teacher = self.task.posteriors(ctx.teacher(batch.unlabeled[0]), weak).warp(weak, strong)
+        outputs, noised = ctx.model(batch.labeled[0], batch.unlabeled[1])
+        supervised = self.task.losses(outputs, batch.targets)
+        (said,) = ctx.teacher(batch.unlabeled[0])
+        teacher = self.task.posteriors(said, weak).warp(weak, strong)
         weight = (teacher.score >= self.threshold).float() * teacher.weight
-        apart = self.task.divergence(ctx.model(batch.unlabeled[1]), teacher.hard(), "ce")
-        count = ctx.reduce(torch.tensor(float(weight.numel())))
-        unsupervised = (weight * apart).sum() / count
-        return Step(supervised.mean() + unsupervised, health={"utilization": weight.mean()})
+        apart = self.task.divergence(noised, teacher.hard(), "ce")
+        loss = global_mean(supervised, torch.ones_like(supervised), ctx) + global_mean(apart, weight, ctx)
+        return Step(loss, health={"utilization": weight.mean()})
 
 
 METHODS = (FixedThreshold,)
 
 
 class OneProcess:
-    """The loop's side of the contract, for one process."""
+    """The loop's side of the contract, for one process; the student is its own teacher."""
 
-    step, total_steps = 0, 10
+    step, total_steps, world_size = 0, 10, 1
 
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+        self.backbone, self.head = backbone, head
 
-    def model(self, images: Tensor) -> Any:
-        return self.network(images)
+    def features(self, *images: Tensor) -> tuple[Any, ...]:
+        return self.backbone(torch.cat(images)).split([len(x) for x in images])
 
-    def teacher(self, images: Tensor) -> Any:
+    def model(self, *images: Tensor) -> tuple[Any, ...]:
+        return tuple(self.head(found) for found in self.features(*images))
+
+    def teacher(self, *images: Tensor) -> tuple[Any, ...]:
         with torch.no_grad():
-            return self.network(images)
+            return self.model(*images)
 
     def reduce(self, value: Tensor) -> Tensor:
         return value
@@ -81,10 +85,11 @@ def batch_for(task: Task, n: int = 4) -> Batch:
 def test_a_joint_method_runs_on_every_kind_of_task(kind: type[JointMethod], toy: type[Task]) -> None:
     torch.manual_seed(0)
     task = toy(("a", "b", "c"))
-    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), task.head(FeatureInfo(8)))
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU())
+    network = nn.ModuleList([backbone, task.head(FeatureInfo(8))])
     method = kind(task)
     method.build(FeatureInfo(8), n_images=4, n_classes=3, total_steps=10)
-    ctx = OneProcess(network)
+    ctx = OneProcess(*network)
     optimizer = torch.optim.SGD([*network.parameters(), *method.parameters()], 0.1)
     batch, losses = batch_for(task), []
     for _ in range(5):

@@ -1,6 +1,16 @@
 """What do unlabeled images teach? One file per idea."""
 
-from fallow.methods.base import Batch, JointMethod, Method, MethodInfo, Step, StepContext, Views
+from fallow.methods.base import (
+    Batch,
+    JointMethod,
+    Method,
+    MethodInfo,
+    Step,
+    StepContext,
+    TeacherKind,
+    Views,
+    global_mean,
+)
 from fallow.methods.mix import estimate_mix
 from fallow.methods.neighbors import Neighbors, find_neighbors
 from fallow.methods.propagation import (
@@ -27,10 +37,12 @@ __all__ = [
     "PropagationInputs",
     "Step",
     "StepContext",
+    "TeacherKind",
     "Views",
     "affinity",
     "estimate_mix",
     "find_neighbors",
+    "global_mean",
     "knows_enough",
     "list_neighbors",
     "map_features",

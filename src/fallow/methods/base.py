@@ -17,6 +17,7 @@ from fallow.tasks import FeatureInfo, Task, View
 
 Strength = Literal["none", "weak", "strong"]
 Family = Literal["graph", "joint", "pretrain"]
+TeacherKind = Literal["self", "ema"]
 
 
 @dataclass(frozen=True)
@@ -88,22 +89,57 @@ class Step:
 
 
 class StepContext(Protocol):
-    """What a method may ask of the loop; the same in one process and in many."""
+    """What a method may ask of the loop; the same in one process and in many.
+
+    Attributes:
+        step: Number of this step, from 0.
+        total_steps: Steps planned in all.
+        world_size: Processes that train together.
+    """
 
     step: int
     total_steps: int
+    world_size: int
 
-    def model(self, images: Tensor) -> Any:
-        """Run the student."""
+    def features(self, *images: Tensor) -> tuple[Any, ...]:
+        """Run the student's backbone on all of these in one pass, so that BatchNorm sees them together.
 
-    def teacher(self, images: Tensor) -> Any:
-        """Run the teacher the method asked for (the model itself, its EMA or a frozen one), without gradient."""
+        Args:
+            images: Tensors (n_i, c, h, w); any number of them.
+
+        Returns:
+            The features of each.
+        """
+
+    def head(self, features: Any) -> Any:
+        """Run the student's head: raw outputs as the task understands them."""
+
+    def model(self, *images: Tensor) -> tuple[Any, ...]:
+        """Run backbone and head of the student in one pass; the raw outputs of each tensor."""
+
+    def teacher(self, *images: Tensor) -> tuple[Any, ...]:
+        """Run the teacher that the method asked for, in evaluation mode and without gradient."""
 
     def reduce(self, value: Tensor) -> Tensor:
-        """Return the sum of ``value`` over all processes, with gradient where the value has one."""
+        """Return the sum of ``value`` over all processes, without gradient."""
 
     def gather(self, value: Tensor) -> Tensor:
-        """Return ``value`` of all processes, concatenated, with gradient."""
+        """Return ``value`` of all processes, concatenated along the first dimension, with gradient."""
+
+
+def global_mean(values: Tensor, weights: Tensor, ctx: StepContext) -> Tensor:
+    """Return the sum of ``weights * values`` over the number of values in all processes.
+
+    Processes average their gradients, so that each process's part is scaled up by their number: N processes and one
+    process on the same images give the same gradient, also where they hold different numbers of units.
+
+    Args:
+        values: Loss of each unit.
+        weights: Weight of each unit, the same shape; units of weight 0 count in the denominator.
+        ctx: The loop.
+    """
+    count = ctx.reduce(values.new_tensor(float(values.numel())))
+    return ctx.world_size * (weights * values).sum() / count.clamp_min(1)
 
 
 class Method(nn.Module, ABC):
@@ -130,8 +166,26 @@ class Method(nn.Module, ABC):
 
 
 class JointMethod(Method):
-    """A method that trains on labels and pool together. It sees the task only through posteriors and divergences."""
+    """A method that trains on labels and pool together. It sees the task only through posteriors and divergences.
 
-    def __init__(self, task: Task) -> None:
+    Every hyperparameter is a keyword of the constructor with the paper's value as its default.
+
+    Args:
+        task: What a label is.
+        mix: Class shares of the pool, (classes,), that posteriors are aligned to; None: as the paper has it.
+
+    Attributes:
+        follows: Who the teacher is: the student itself (``self``) or its moving average (``ema``).
+    """
+
+    follows: TeacherKind = "ema"
+    mix: Tensor | None
+
+    def __init__(self, task: Task, *, mix: Tensor | None = None) -> None:
         super().__init__()
         self.task = task
+        self.register_buffer("mix", mix)
+
+    def prediction_head(self) -> nn.Module | None:
+        """Return the head that predicts once training is over, in place of the student's own; None keeps that."""
+        return None
