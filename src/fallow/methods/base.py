@@ -63,6 +63,7 @@ class Batch:
         targets: Targets of the labeled images as the task wants them.
         labeled_views: Geometry of each labeled view.
         unlabeled_views: Geometry of each unlabeled view.
+        weights: How far each unlabeled image is trusted, (m,) in 0..1; None trusts all. Images of no class get 0.
     """
 
     index: Tensor
@@ -71,6 +72,7 @@ class Batch:
     targets: Any = None
     labeled_views: tuple[View, ...] = ()
     unlabeled_views: tuple[View, ...] = ()
+    weights: Tensor | None = None
 
 
 @dataclass(frozen=True)
