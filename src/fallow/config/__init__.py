@@ -1,0 +1,47 @@
+"""What can be asked for: typed, documented, checked. The command line, Python and ``config.yaml`` share these models.
+
+Fields are ``T | "auto"``; the study resolves every "auto" into a `Decision`. Unknown keys are errors that name the
+nearest valid key, and all errors of a config are gathered and shown at once.
+"""
+
+from fallow.config.base import Auto, Section
+from fallow.config.frozen import EmbedConfig, ProbeConfig, PropagateConfig, View
+from fallow.config.mistakes import build
+from fallow.config.names import LOGGERS, METHODS, SUPPORTED_RUNGS
+from fallow.config.parse import dump_config, merge, nest, parse_duration, parse_set, read_config
+from fallow.config.train import ChooseConfig, LogConfig, ReplayConfig, TrainConfig
+from fallow.config.trained import (
+    AugmentConfig,
+    JointConfig,
+    NetworkConfig,
+    NoisyStudentConfig,
+    OptimizationConfig,
+)
+
+__all__ = [
+    "LOGGERS",
+    "METHODS",
+    "SUPPORTED_RUNGS",
+    "AugmentConfig",
+    "Auto",
+    "ChooseConfig",
+    "EmbedConfig",
+    "JointConfig",
+    "LogConfig",
+    "NetworkConfig",
+    "NoisyStudentConfig",
+    "OptimizationConfig",
+    "ProbeConfig",
+    "PropagateConfig",
+    "ReplayConfig",
+    "Section",
+    "TrainConfig",
+    "View",
+    "build",
+    "dump_config",
+    "merge",
+    "nest",
+    "parse_duration",
+    "parse_set",
+    "read_config",
+]

@@ -1,0 +1,160 @@
+"""Keys of what trains a network: the network, its steps, the augmentation, and the rungs' own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from fallow.config.base import Auto, Section, check_weights
+
+_SMALL_NET = "small_resnet_"
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class NetworkConfig(Section):
+    """The network that is trained."""
+
+    backbone: str = Field(
+        "auto",
+        description="timm model name, or small_resnet_<width> for small images, as in small_resnet_32. "
+        "auto: by image size and what is at hand.",
+    )
+    weights: Path | None = Field(
+        None, description="File with the weights to start from (.safetensors, .pt, .pth), loaded strictly."
+    )
+    size: Annotated[int, Field(ge=8, le=1024)] | Auto = Field(
+        "auto", description="Side in pixels of the square the network sees. auto: by image size and budget."
+    )
+    init: Literal["auto", "pretrained", "scratch"] = Field(
+        "auto",
+        description="What training starts from: pretrained weights, or scratch (random ones). "
+        "auto: pretrained where there are weights for such images.",
+    )
+    trainable: Literal["auto", "head", "last", "all", "lora"] = Field(
+        "auto",
+        description="What may change: head, last (head and last blocks), all, or lora (small matrices beside "
+        "the frozen ones). auto: by number of labels, images and budget.",
+    )
+
+    @field_validator("backbone")
+    @classmethod
+    def _backbone(cls, value: str) -> str:
+        if value.startswith(_SMALL_NET) and not re.fullmatch(r"[1-9]\d{0,3}", value.removeprefix(_SMALL_NET)):
+            raise ValueError(f"give the width behind it, as in {_SMALL_NET}32")
+        if value == "pixels" or "+" in value:
+            raise ValueError("one network is trained: give one timm name, or small_resnet_32")
+        return value
+
+    @field_validator("weights")
+    @classmethod
+    def _weights(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            check_weights(value)
+        return value
+
+    @field_validator("init")
+    @classmethod
+    def _init(cls, value: str, info: ValidationInfo) -> str:
+        if value == "scratch" and info.data.get("weights") is not None:
+            raise ValueError("network.weights are given to start from; leave one of the two out")
+        return value
+
+
+class OptimizationConfig(Section):
+    """How a network's steps are taken."""
+
+    optimizer: Literal["auto", "adamw", "sgd", "lamb"] = Field(
+        "auto",
+        description="Rule of the steps: adamw, sgd, or lamb (large batches). auto: by network and start.",
+    )
+    lr: Positive | Auto = Field(
+        "auto", description="Highest learning rate, at the end of the warm-up. auto: tried out on the labels."
+    )
+    weight_decay: Annotated[float, Field(ge=0)] | Auto = Field(
+        "auto", description="Pull of the weights to zero. auto: by number of labels and start."
+    )
+    batch_size: Annotated[int, Field(ge=1, le=65536)] | Auto = Field(
+        "auto", description="Labeled images a step, over all processes. auto: by number of labels and memory."
+    )
+    unlabeled_ratio: Annotated[int, Field(ge=1, le=64)] | Auto = Field(
+        "auto", description="Unlabeled images a step for each labeled one. auto: by pool and device."
+    )
+    warmup: Annotated[float, Field(ge=0, le=0.5)] | Auto = Field(
+        "auto", description="Share of the steps in which the learning rate rises. auto: by number of steps."
+    )
+    ema_decay: Share | Auto = Field(
+        "auto",
+        description="How slowly the averaged weights follow: 0 keeps no average. auto: by number of steps.",
+    )
+    clip: Positive | Auto = Field(
+        "auto",
+        description="Longest gradient that is taken as it is; longer ones are shortened. auto: by start.",
+    )
+    steps: Annotated[int, Field(ge=1)] | Auto = Field(
+        "auto", description="Steps of each fit. auto: by data and budget, decided before the first."
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="Numbers that a network computes with. auto: the fastest the device has that is safe.",
+    )
+    accumulate: Annotated[int, Field(ge=1, le=1024)] | Auto = Field(
+        "auto",
+        description="Parts that a batch is computed in, to save memory. auto: as many as memory asks for.",
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations twice instead of keeping them: slower, half the memory."
+    )
+
+
+class AugmentConfig(Section):
+    """What may be changed in a training image."""
+
+    strength: Annotated[float, Field(ge=0, le=2)] | Auto = Field(
+        "auto",
+        description="How strong strong views are, times the limits measured on the images. auto: found on "
+        "held-out labels.",
+    )
+    picks: Annotated[int, Field(ge=0, le=6)] | Auto = Field(
+        "auto", description="Transforms in one strong view. auto: 2."
+    )
+    mix: Literal["auto", "none", "mixup", "cutmix"] = Field(
+        "auto",
+        description="Two labeled images in one: none, mixup (blended), cutmix (a patch). auto: by labels.",
+    )
+
+
+class JointConfig(Section):
+    """Training on labeled and unlabeled images together."""
+
+    unlabeled_weight: Annotated[float, Field(ge=0)] | Auto = Field(
+        "auto",
+        description="Weight of the unlabeled images' loss against the labeled ones'. auto: the method's.",
+    )
+    teacher: Literal["auto", "self", "ema"] = Field(
+        "auto",
+        description="Who labels the unlabeled images: the network itself, or ema, its average. auto: the method's.",
+    )
+    foreign: Literal["auto", "keep", "drop"] = Field(
+        "auto",
+        description="What is done with unlabeled images of no class: keep or drop. auto: drop those that are "
+        "far from every class.",
+    )
+
+
+class NoisyStudentConfig(Section):
+    """The best model so far labels everything and teaches a student that is made to work harder."""
+
+    rounds: Annotated[int, Field(ge=1, le=10)] | Auto = Field(
+        "auto", description="How often a student becomes the next teacher. auto: while it helps."
+    )
+    dropout: Share | Auto = Field(
+        "auto", description="Share of the student's features that are left out at random. auto: by network."
+    )
+    drop_path: Share | Auto = Field(
+        "auto", description="Share of the student's blocks that are left out at random. auto: by network."
+    )
