@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,7 +54,23 @@ def test_the_help_of_train_names_every_key_of_the_config(fallow: Fallow) -> None
         elif name == "embed":
             assert all(f"--{key} " in text for key in field.annotation.model_fields)
         elif name != "replay":
-            assert all(f"{name}.{key} " in text for key in field.annotation.model_fields)
+            told = re.search(rf"^ {name}  .*?(?=^ \w|\Z)", text, re.MULTILINE | re.DOTALL)
+            assert told is not None
+            assert " ".join(told[0].split()).endswith(", ".join(field.annotation.model_fields))
+
+
+def test_what_init_writes_explains_every_key(fallow: Fallow) -> None:
+    fallow("init", "my.yaml")
+    text = Path("my.yaml").read_text(encoding="utf-8")
+    for name, field in TrainConfig.model_fields.items():
+        kind = field.annotation
+        if name == "replay":
+            assert "replay" not in text
+        elif isinstance(kind, type) and issubclass(kind, Section):
+            for key, inner in kind.model_fields.items():
+                assert f"  # {inner.description}\n  {key}: " in text
+        else:
+            assert f"# {field.description}\n{name}: " in text
 
 
 def test_the_version_is_that_of_the_package(fallow: Fallow) -> None:

@@ -295,13 +295,13 @@ def test_a_signal_ends_the_run_with_its_code_a_sentence_and_a_model_that_works(
 
 @pytest.mark.usefixtures("signals")
 def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fallow.cli import _stop_on_signals
+    from fallow.cli.app import stop_on_signals
 
     def end(code: int) -> None:
         raise SystemExit(code)
 
     monkeypatch.setattr(os, "_exit", end)
-    _stop_on_signals([])
+    stop_on_signals([])
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
     for number in (signal.SIGINT, signal.SIGTERM):

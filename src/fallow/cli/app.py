@@ -1,0 +1,112 @@
+"""The application: commands, exit codes, and how it is stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from fallow._version import __version__
+from fallow.cli.commands import command, predict_command, train_command
+from fallow.cli.help import FIRST_STEPS, HELP, USAGE, block, epilogue
+from fallow.errors import FallowError
+
+
+def build_app() -> App:
+    """Return the command line application."""
+    from fallow.verbs import demo, doctor, evaluate, export, init, methods_table
+
+    app = App(
+        name="fallow",
+        version=f"fallow {__version__}",
+        help=HELP,
+        help_format="markdown",
+        help_epilogue="First steps:\n\n" + block(inspect.cleandoc(FIRST_STEPS).splitlines()),
+        result_action="return_value",
+    )
+    commands = {
+        "train": train_command(),
+        "predict": predict_command(),
+        "evaluate": command(evaluate),
+        "export": command(export),
+        "methods": command(methods_table),
+        "init": command(init),
+        "doctor": command(doctor),
+        "demo": command(demo),
+    }
+    for position, (name, made) in enumerate(commands.items()):
+        app.command(made, name=name, help_epilogue=epilogue(name), usage=USAGE.get(name), sort_key=position)
+    return app
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit.
+
+    0: well. 2: the input cannot be used, and one sentence says why. 130, 143: stopped by Ctrl-C or SIGTERM; one sentence
+    says what is kept and how to go on.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # a file name may hold what the terminal cannot print
+    received: list[int] = []
+    stop_on_signals(received)
+    try:
+        app = build_app()
+        app.suppress_keyboard_interrupt = (
+            False  # it is told apart from SIGTERM, and told in a sentence, below
+        )
+        app(arguments, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    except (FallowError, CycloptsError) as error:
+        if debug:
+            raise
+        sys.stderr.write(f"fallow: {_sentence(error)}\n")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt as stop:
+        if debug:
+            raise
+        sys.stderr.write(f"\nfallow: {_sentence(stop) or 'stopped; nothing was left half-written'}\n")
+        raise SystemExit(128 + (received[0] if received else signal.SIGINT)) from None
+    except BrokenPipeError:
+        # The reader of a pipe went away (`fallow predict ... | head`): nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+    if argv is None:
+        # All is written. Taking the networks' libraries apart would keep a person waiting for seconds.
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def stop_on_signals(received: list[int]) -> None:
+    """Let Ctrl-C and SIGTERM end the run in good order, and a second one at once.
+
+    Everything a run writes is whole at any moment, so that ending at once loses no more than the step at hand.
+    """
+
+    def stop(number: int, _: object) -> None:
+        if received:
+            os.write(2, b"\x1b[?25h" if sys.stderr.isatty() else b"")  # the cursor comes back
+            os._exit(128 + number)
+        received.append(number)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(ValueError):  # not the main thread: whoever called has handlers of their own
+            signal.signal(number, stop)
+
+
+def _sentence(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, CycloptsError):
+        text += f" See  {' '.join(('fallow', *(error.command_chain or ())))} --help"
+    return text

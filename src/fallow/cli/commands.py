@@ -1,0 +1,135 @@
+"""Commands made of verbs: the same names and defaults, and a way to print what comes back."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+from cyclopts import Parameter
+
+from fallow.cli.options import and_json, keyword, options, signed
+from fallow.config import TrainConfig
+from fallow.errors import DataError, RunError
+
+_TRAIN_ONLY = {"config", "set_", "resume", "json"}
+
+
+def train_command() -> Any:
+    """Make the command of `fallow.train`, whose options are the fields of the config."""
+    from fallow.verbs.train import train
+
+    def run(data: str, **given: Any) -> None:
+        from fallow.config import nest, parse_set
+
+        as_json = given.pop("json", False)
+        values = nest(
+            {k.replace("__", "."): v for k, v in given.items() if k not in _TRAIN_ONLY and v is not None}
+        )
+        result = train(
+            data,
+            config=given.get("config"),
+            resume=given.get("resume", False),
+            set=parse_set(given.get("set_") or []),
+            show="json" if as_json else "auto",
+            from_process_start=True,
+            **values,
+        )
+        _print(result, as_json)
+
+    parameters = [
+        inspect.Parameter(
+            "data",
+            inspect.Parameter.POSITIONAL_ONLY,
+            annotation=Annotated[
+                str,
+                Parameter(
+                    help="Folder of images (class folders; or train/ val/ test/ unlabeled/), or a CSV of path,label. "
+                    "In a CSV a path without a label is an unlabeled image."
+                ),
+            ],
+        ),
+        *options(TrainConfig),
+        keyword(
+            "config",
+            Path | None,
+            "YAML file with any of these options, like a run's config.yaml.",
+            metavar="FILE",
+        ),
+        keyword(
+            "set_",
+            list[str] | None,
+            "Pin any value; may be repeated. The keys are listed below.",
+            flag="--set",
+            metavar="KEY=VALUE",
+        ),
+        keyword("resume", bool, "Go on with the run in --out where it was stopped.", default=False),
+        keyword("json", bool, "Print result.json instead of the last screen.", default=False),
+    ]
+    return signed(run, parameters, train)
+
+
+def command(verb: Callable[..., Any]) -> Any:
+    """Make a command of a verb: same parameters, plus --json; the verb's result knows how to print itself."""
+    signature = inspect.signature(verb, eval_str=True)
+
+    def run(*args: Any, **given: Any) -> None:
+        as_json = given.pop("json", False)
+        result = verb(*args, **given)
+        _print(result, as_json)
+
+    return signed(run, and_json(signature), verb)
+
+
+def predict_command() -> Any:
+    """Like the others, but predictions are printed as they come: a folder may hold any number of images."""
+    from fallow.verbs import predict
+    from fallow.verbs.predict import stream
+
+    def run(model: Path, *images: str, out: Path | None = None, **given: Any) -> None:
+        as_json = given.pop("json", False)
+        if out is None:
+            with _to_stdout() as screen:
+                written = stream(model, images, screen, "json" if as_json else given.get("format", "csv"))
+        else:
+            written = predict(model, *images, out=out, **given)
+            _print(written, as_json)
+        if written.unreadable == written.images:
+            raise DataError(
+                f"none of the {written.images} images can be read; the first is {written.first_error}"
+            )
+        if written.unreadable:
+            sys.stderr.write(
+                f"fallow: {written.unreadable} of {written.images} images could not be read; "
+                f"the first is {written.first_error}\n"
+            )
+
+    return signed(run, and_json(inspect.signature(predict, eval_str=True)), predict)
+
+
+def _print(result: Any, as_json: bool) -> None:
+    text = json.dumps(result.to_json(), indent=2, ensure_ascii=False) if as_json else result.screen()
+    with _to_stdout() as screen:
+        screen.write(text if text.endswith("\n") else text + "\n")
+
+
+@contextlib.contextmanager
+def _to_stdout() -> Iterator[IO[str]]:
+    """Give stdout to write to, and say in a sentence when it takes nothing (`> /mnt/full/new.csv`)."""
+    try:
+        yield sys.stdout
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # Python writes what is left at its end
+        raise RunError(
+            f"the output cannot be written ({error.strerror or error}): write it to another place"
+        ) from error

@@ -1,0 +1,99 @@
+"""What the help says beside the options: first steps, examples, and the keys that only --set reaches."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Sequence
+from itertools import zip_longest
+
+from fallow.cli.options import FIRST_SIGHT
+from fallow.config import Section, TrainConfig
+
+_WIDTH = 76
+HELP = """Train better vision models from the images you never labeled.
+
+`fallow train photos/` takes a few labeled and many unlabeled images and returns the best model it can prove, or
+says honestly that labels alone were better. Start with `fallow demo`.
+"""
+USAGE = {
+    "predict": "Usage: fallow predict [OPTIONS] MODEL IMAGES...",
+    "init": "Usage: fallow init [OPTIONS] [PATH]",
+    "demo": "Usage: fallow demo [OPTIONS]",
+}
+FIRST_STEPS = """
+    fallow demo                             real digits, 20 of them labeled
+    fallow train photos/ --out runs/first   your own photos
+    fallow predict runs/first photos/new    name what is in others
+
+    fallow COMMAND --help                   all options of a command
+    fallow --debug COMMAND ...              the whole traceback of an error
+"""
+_EXAMPLES = {
+    "train": """
+    fallow train photos/                                 ten minutes, all rungs
+    fallow train photos/ --budget 2m --out runs/first    a quick first look
+    fallow train photos/ --out runs/first --resume       go on with it
+    fallow train list.csv --views flip --set propagate.neighbors=20
+    """,
+    "predict": """
+    fallow predict runs/first photos/new                 a table on the screen
+    fallow predict runs/first 'photos/*.jpg' --out new.csv
+    fallow predict runs/first photos/new --format jsonl | head
+    """,
+    "evaluate": """
+    fallow evaluate runs/first photos/                   on photos/test/
+    fallow evaluate runs/first checked.csv --json
+    """,
+    "export": """
+    fallow export runs/first --out model                 all of the model
+    fallow export runs/first --out app/model --format onnx
+    """,
+    "methods": """
+    fallow methods
+    """,
+    "init": """
+    fallow init                                          writes fallow.yaml
+    fallow train photos/ --config fallow.yaml
+    """,
+    "doctor": """
+    fallow doctor
+    """,
+    "demo": """
+    fallow demo                                          report in runs/demo/
+    """,
+}
+
+
+def epilogue(name: str) -> str:
+    """Return what stands below a command's options: examples, and for train what only --set reaches."""
+    text = "Examples:\n\n" + block(inspect.cleandoc(_EXAMPLES[name]).splitlines())
+    if name == "train":
+        text += (
+            "\n\n`--set SECTION.KEY=VALUE` pins any of these as well; all are found out where they are left alone. "
+            "`fallow init` writes a file that explains each of them:\n\n"
+        )
+        text += block(_keys())
+    return text
+
+
+def _keys() -> list[str]:
+    """Return the sections that have no options of their own, each with what it is about and its keys."""
+    sections = {
+        name: field
+        for name, field in TrainConfig.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+        if name not in (*FIRST_SIGHT, "replay")
+    }
+    wide = max(map(len, sections))
+    lines: list[str] = []
+    for name, field in sections.items():
+        keys = ", ".join(field.annotation.model_fields)  # type: ignore[union-attr]
+        told = [field.description or "", *textwrap.wrap(keys, _WIDTH - wide - 2)]
+        lines += [f"{title:<{wide}}  {line}" for title, line in zip_longest((name,), told, fillvalue="")]
+    return lines
+
+
+def block(lines: Sequence[str]) -> str:
+    """Return lines that Markdown is to leave as they are."""
+    return "\n".join(f"    {line}" for line in lines)

@@ -1,0 +1,99 @@
+"""Options made of what is typed elsewhere: of the config's fields and of a verb's parameters."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, get_args
+
+from cyclopts import Parameter
+
+from fallow.config import EmbedConfig, Section
+
+FIRST_SIGHT = {"embed": EmbedConfig}
+"""Sections whose fields are options of their own (--backbone); all others are reached by --set section.key=value."""
+_SHOWN_AS = {
+    "method": "NAME",
+    "budget": "TIME",
+    "out": "FOLDER",
+    "rungs": "LIST",
+    "seed": "N",
+    "backbone": "NAME",
+    "weights": "FILE",
+    "size": "PIXELS",
+    "views": "WORD",
+}
+
+
+def options(model: type[Section], prefix: str = "") -> list[inspect.Parameter]:
+    """Turn the fields of a config model into keyword parameters that are None unless given."""
+    found = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            if name in FIRST_SIGHT:
+                found += options(FIRST_SIGHT[name], f"{name}__")
+            continue
+        flag = field.annotation is bool
+        default = "" if field.default is None else str(field.default)
+        # Values are checked by the config itself, which gathers all mistakes: here they are words.
+        kind: Any = bool | None if flag else str | None
+        parameter = Parameter(
+            name=f"--{name.replace('_', '-')}",
+            help=f"{field.description} [default: {default}]" if default and not flag else field.description,
+            metavar=None if flag else _SHOWN_AS.get(name),
+            negative="",
+            show_default=False,
+        )
+        annotation = Annotated[kind, parameter]
+        found.append(
+            inspect.Parameter(
+                prefix + name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+            )
+        )
+    return found
+
+
+def keyword(
+    name: str,
+    kind: Any,
+    help_text: str,
+    default: Any = None,
+    flag: str | None = None,
+    metavar: str | None = None,
+) -> inspect.Parameter:
+    """Return an option that is no field of the config."""
+    parameter = Parameter(
+        name=flag or f"--{name}", help=help_text, negative="", show_default=False, metavar=metavar
+    )
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, parameter]
+    )
+
+
+def signed(
+    function: Callable[..., Any], parameters: Sequence[inspect.Parameter], like: Callable[..., Any]
+) -> Any:
+    """Give ``function`` the parameters that the command line sees, and the prose of the verb ``like``."""
+    function.__signature__ = inspect.Signature(list(parameters))  # type: ignore[attr-defined]
+    function.__annotations__ = {p.name: p.annotation for p in parameters}
+    function.__name__, function.__doc__ = like.__name__, _plain(like.__doc__ or "")
+    return function
+
+
+def _plain(doc: str) -> str:
+    """Keep the prose of a Google docstring: options carry their own help."""
+    lines = inspect.cleandoc(doc).splitlines()
+    ends = [
+        i for i, line in enumerate(lines) if line.rstrip() in ("Args:", "Returns:", "Raises:", "Example:")
+    ]
+    return "\n".join(lines[: ends[0]] if ends else lines).strip()
+
+
+def and_json(signature: inspect.Signature) -> list[inspect.Parameter]:
+    """Return a verb's parameters, with --json behind them."""
+    shown = [
+        p
+        for p in signature.parameters.values()
+        if not any(isinstance(a, Parameter) and a.parse is False for a in get_args(p.annotation)[1:])
+    ]
+    return [*shown, keyword("json", bool, "Print JSON for a script.", default=False)]
