@@ -1,45 +1,21 @@
-"""Every joint method x every kind of task. A new method is added to METHODS and nothing else."""
+"""Every joint method x every kind of task. A method of `JOINT` is tried without being named here."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from fallow.methods import Batch, JointMethod, MethodInfo, Step, StepContext, global_mean
+from fallow.config.names import METHODS as NAMES_IN_CONFIG
+from fallow.methods import JOINT, Batch, JointMethod, joint_method, registry
 from fallow.tasks import FeatureInfo, Task, View
 from tests.contracts.toys import TOYS
 
-
-class FixedThreshold(JointMethod):
-    """The smallest joint method (FixMatch, arXiv 2001.07685, eq. 4): hard targets above a fixed confidence."""
-
-    info: ClassVar[MethodInfo] = MethodInfo(
-        "fixed",
-        "fixed threshold",
-        "joint",
-        "Sohn et al. 2020, arXiv 2001.07685",
-        ("labels", "unlabeled"),
-        "tests",
-        2.0,
-    )
-    threshold = 0.4
-
-    def step(self, batch: Batch, ctx: StepContext) -> Step:
-        weak, strong = batch.unlabeled_views
-        outputs, noised = ctx.model(batch.labeled[0], batch.unlabeled[1])
-        supervised = self.task.losses(outputs, batch.targets)
-        (said,) = ctx.teacher(batch.unlabeled[0])
-        teacher = self.task.posteriors(said, weak).warp(weak, strong)
-        weight = (teacher.score >= self.threshold).float() * teacher.weight
-        apart = self.task.divergence(noised, teacher.hard(), "ce")
-        loss = global_mean(supervised, torch.ones_like(supervised), ctx) + global_mean(apart, weight, ctx)
-        return Step(loss, health={"utilization": weight.mean()})
-
-
-METHODS = (FixedThreshold,)
+METHODS = [*JOINT, *(f"{name}+abc" for name in JOINT)]
 
 
 class OneProcess:
@@ -80,34 +56,71 @@ def batch_for(task: Task, n: int = 4) -> Batch:
     )
 
 
-@pytest.mark.parametrize("toy", TOYS, ids=lambda t: t.__name__)
-@pytest.mark.parametrize("kind", METHODS, ids=lambda m: m.info.name)
-def test_a_joint_method_runs_on_every_kind_of_task(kind: type[JointMethod], toy: type[Task]) -> None:
+def try_on(toy: type[Task], make: Callable[[Task], JointMethod]) -> None:
+    """Train a small network for some steps; a new method's own test may call this too."""
     torch.manual_seed(0)
     task = toy(("a", "b", "c"))
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU())
     network = nn.ModuleList([backbone, task.head(FeatureInfo(8))])
-    method = kind(task)
+    method = make(task)
     method.build(FeatureInfo(8), n_images=4, n_classes=3, total_steps=10)
     ctx = OneProcess(*network)
+    predicting = method.prediction_head() or network[1]
     optimizer = torch.optim.SGD([*network.parameters(), *method.parameters()], 0.1)
     batch, losses = batch_for(task), []
-    for _ in range(5):
+    for ctx.step in range(10):
         step = method.step(batch, ctx)
         assert step.loss.shape == ()
         assert torch.isfinite(step.loss)
         optimizer.zero_grad()
         step.loss.backward()
-        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
+        for weights in (*network.parameters(), *method.parameters()):
+            assert weights.grad is not None
+            assert torch.isfinite(weights.grad).all()
         optimizer.step()
         method.after_step(ctx)
-        losses.append(step.loss.item())
+        losses.append(task.losses(predicting(backbone(batch.labeled[0])), batch.targets).mean().item())
+        assert {"supervised_loss", "unsupervised_loss", "threshold"} <= set(step.logs)
         assert 0 <= float(step.health["utilization"]) <= 1
+        assert step.health["class_utilization"].shape == step.health["pseudo_classes"].shape == (3,)
+        assert all(not torch.as_tensor(x).requires_grad for x in (*step.logs.values(), *step.health.values()))
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("kind", METHODS, ids=lambda m: m.info.name)
-def test_a_method_describes_itself(kind: type[JointMethod]) -> None:
-    assert kind.info.name
-    assert kind.info.paper
-    assert kind.info.suits
+@pytest.mark.parametrize("toy", TOYS, ids=lambda t: t.__name__)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_joint_method_runs_on_every_kind_of_task(name: str, toy: type[Task]) -> None:
+    try_on(toy, lambda task: joint_method(name, task))
+
+
+@pytest.mark.parametrize("toy", TOYS, ids=lambda t: t.__name__)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_joint_method_can_be_told_the_class_shares(name: str, toy: type[Task]) -> None:
+    try_on(toy, lambda task: joint_method(name, task, mix=torch.tensor([0.6, 0.3, 0.1])))
+
+
+@pytest.mark.parametrize("toy", TOYS, ids=lambda t: t.__name__)
+@pytest.mark.parametrize("name", METHODS)
+def test_untrusted_images_teach_nothing(name: str, toy: type[Task]) -> None:
+    torch.manual_seed(0)
+    task = toy(("a", "b", "c"))
+    network = nn.ModuleList([nn.Flatten(), task.head(FeatureInfo(16))])
+    method = joint_method(name, task)
+    method.build(FeatureInfo(16), n_images=4, n_classes=3, total_steps=10)
+    batch = replace(batch_for(task), weights=torch.zeros(4))
+    ctx = OneProcess(*network)
+    ctx.step = 9
+    for _ in range(2):
+        step = method.step(batch, ctx)
+        assert float(step.health["utilization"]) == 0
+        assert float(step.health["pseudo_classes"].sum()) == 0
+        assert float(step.logs["unsupervised_loss"]) == 0
+
+
+def test_every_method_describes_itself_and_can_be_asked_for_by_name() -> None:
+    infos = {info.name: info for info in registry()}
+    assert set(NAMES_IN_CONFIG) == set(JOINT)
+    for name in (*JOINT, "+abc"):
+        assert all((infos[name].title, infos[name].paper, infos[name].suits, infos[name].needs))
+        assert infos[name].family == "joint"
+        assert infos[name].cost > 1

@@ -23,6 +23,9 @@ class ToyMultiLabel(Task):
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
 
+    def labels(self, targets: Tensor) -> Posteriors:
+        return Posteriors("bernoulli", targets, torch.arange(len(targets)))
+
     def divergence(self, outputs: Tensor, posteriors: Posteriors, kind: Divergence) -> Tensor:
         if kind == "mse":
             return (torch.sigmoid(outputs) - posteriors.probs).square()
@@ -57,6 +60,11 @@ class ToyPixels(Task):
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return functional.cross_entropy(self._flat(outputs), targets.reshape(-1), reduction="none")
+
+    def labels(self, targets: Tensor) -> Posteriors:
+        index = torch.arange(len(targets)).repeat_interleave(self.side**2)
+        probs = functional.one_hot(targets.reshape(-1), len(self.classes)).float()
+        return Posteriors("categorical", probs, index, grid=(self.side, self.side))
 
     def divergence(self, outputs: Tensor, posteriors: Posteriors, kind: Divergence) -> Tensor:
         return Classification(self.classes).divergence(self._flat(outputs), posteriors, kind)
@@ -95,6 +103,11 @@ class ToyBoxes(Task):
     def losses(self, outputs: list[tuple[Tensor, Tensor]], targets: list[Tensor]) -> Tensor:
         logits = torch.cat([row for _, row in outputs])
         return functional.cross_entropy(logits, torch.cat(targets), reduction="none")
+
+    def labels(self, targets: list[Tensor]) -> Posteriors:
+        probs = functional.one_hot(torch.cat(targets), len(self.classes)).float()
+        index = torch.cat([torch.full_like(row, i) for i, row in enumerate(targets)])
+        return Posteriors("located", probs, index, boxes=torch.zeros(len(index), 4))
 
     def divergence(self, outputs: Any, posteriors: Posteriors, kind: Divergence) -> Tensor:
         logits = torch.cat([row for _, row in outputs])

@@ -12,6 +12,7 @@ from fallow.methods.base import (
     Views,
     global_mean,
 )
+from fallow.methods.joint import JOINT, joint_method
 from fallow.methods.mix import estimate_mix
 from fallow.methods.neighbors import Neighbors, find_neighbors
 from fallow.methods.propagation import (
@@ -28,6 +29,7 @@ from fallow.methods.registry import registry
 from fallow.methods.spread import affinity, spread, spread_labels
 
 __all__ = [
+    "JOINT",
     "Batch",
     "JointMethod",
     "Method",
@@ -45,6 +47,7 @@ __all__ = [
     "estimate_mix",
     "find_neighbors",
     "global_mean",
+    "joint_method",
     "knows_enough",
     "list_neighbors",
     "map_features",

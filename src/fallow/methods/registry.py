@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fallow.methods.base import MethodInfo
+from fallow.methods.joint import joint_infos
 
 PROPAGATE = MethodInfo(
     name="propagate",
@@ -17,4 +18,4 @@ PROPAGATE = MethodInfo(
 
 def registry() -> tuple[MethodInfo, ...]:
     """Return the description of every method there is."""
-    return (PROPAGATE,)
+    return (PROPAGATE, *joint_infos())

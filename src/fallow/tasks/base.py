@@ -50,6 +50,10 @@ class Task(ABC):
         """Return the supervised loss of each unit, before any reduction."""
 
     @abstractmethod
+    def labels(self, targets: Any) -> Posteriors:
+        """Return targets as posteriors that are sure of them: the units of `losses`, in their order."""
+
+    @abstractmethod
     def divergence(self, outputs: Any, posteriors: Posteriors, kind: Divergence) -> Tensor:
         """Return how far outputs are from given posteriors, per unit: cross-entropy, KL(p || q) or squared error."""
 

@@ -28,6 +28,11 @@ class Classification(Task):
         """Return the cross-entropy of each image, (images,); targets are class indices or probabilities."""
         return functional.cross_entropy(outputs.float(), targets, reduction="none")
 
+    def labels(self, targets: Tensor) -> Posteriors:
+        """Return class indices as one-hot rows; targets that are probabilities stay as they are."""
+        probs = targets if targets.is_floating_point() else functional.one_hot(targets, len(self.classes))
+        return Posteriors("categorical", probs.float(), torch.arange(len(targets), device=targets.device))
+
     def divergence(self, outputs: Tensor, posteriors: Posteriors, kind: Divergence) -> Tensor:
         """Return the divergence of each image from its posterior, (images,)."""
         probs, log_q = posteriors.probs, torch.log_softmax(outputs.float(), 1)
