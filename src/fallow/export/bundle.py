@@ -164,6 +164,7 @@ def _write_tensors(path: Path, state: Mapping[str, NDArray[Any]], backbones: Map
 
 def _describe(backbone: Backbone) -> JsonObject:
     return {
+        "architecture": backbone.architecture,
         "weights_id": backbone.weights_id,
         "dim": backbone.dim,
         "mean": list(backbone.mean),
@@ -307,10 +308,18 @@ class Deployed:
             ConfigError: A backbone is the user's own network, which only its code can rebuild.
         """
         result = {}
-        for name in self.meta["backbones"]:
+        for name, described in self.meta["backbones"].items():
             prefix = f"backbones.{name}."
             own = {k.removeprefix(prefix): v for k, v in self._tensors.items() if k.startswith(prefix)}
-            result[name] = backbone_from_state(name, own, f"'{self.directory / TENSORS}'")
+            result[name] = backbone_from_state(
+                name,
+                own,
+                f"'{self.directory / TENSORS}'",
+                architecture=described.get("architecture"),  # bundles of the first versions do not say it
+                size=described["default_size"],
+                mean=described["mean"],
+                std=described["std"],
+            )
         return result
 
     @cached_property

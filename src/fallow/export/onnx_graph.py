@@ -183,8 +183,12 @@ def _add_feature_map(graph: GraphBuilder, feature_map: FeatureMap, vectors: str)
     if feature_map.power != 1:
         raised = graph.op("Pow", graph.op("Abs", vectors), graph.constant(float(feature_map.power)))
         vectors = graph.op("Mul", graph.op("Sign", vectors), raised)
-    mapped = graph.op("Sub", vectors, graph.constant(np.asarray(feature_map.mean, np.float32)))
+    mapped = vectors
+    if feature_map.mean.any():
+        mapped = graph.op("Sub", mapped, graph.constant(np.asarray(feature_map.mean, np.float32)))
     if feature_map.matrix is not None:
         mapped = graph.op("MatMul", mapped, graph.constant(np.asarray(feature_map.matrix, np.float32)))
+    if not feature_map.unit:
+        return mapped
     length = graph.op("ReduceL2", mapped, graph.constant([1]), keepdims=1)
     return graph.op("Div", mapped, graph.op("Max", length, graph.constant(1e-12)))

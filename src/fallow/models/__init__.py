@@ -5,6 +5,7 @@ from fallow.models.backbones import (
     Backbone,
     backbone_from_state,
     candidate_backbones,
+    create_backbone,
     from_module,
     load_backbone,
 )
@@ -29,7 +30,16 @@ from fallow.models.linear import (
     one_hot,
     softmax,
 )
+from fallow.models.network import (
+    Network,
+    Trainable,
+    from_backbone,
+    network_classifier,
+    rebuild_backbone,
+    to_backbone,
+)
 from fallow.models.preprocess import Preprocess
+from fallow.models.small import SMALL_RESNET, SMALL_STEM
 from fallow.models.views import FLIP, VIEWS, apply_view, view_indices
 from fallow.models.weights import WeightsSource, load_strict, read_state, resolve_weights
 
@@ -42,6 +52,8 @@ __all__ = [
     "IR_VERSION",
     "OPSET",
     "PIXELS",
+    "SMALL_RESNET",
+    "SMALL_STEM",
     "VIEWS",
     "Backbone",
     "Branch",
@@ -50,26 +62,33 @@ __all__ = [
     "Engine",
     "FeatureMap",
     "LinearHead",
+    "Network",
     "Preprocess",
     "Space",
+    "Trainable",
     "WeightsSource",
     "apply_view",
     "backbone_from_state",
     "backbone_graph",
     "candidate_backbones",
+    "create_backbone",
     "device_name",
     "fit_feature_map",
     "fit_logistic",
     "fit_temperature",
+    "from_backbone",
     "from_module",
     "load_backbone",
     "load_strict",
     "log_softmax",
+    "network_classifier",
     "one_hot",
     "read_state",
+    "rebuild_backbone",
     "resolve_weights",
     "save_graph",
     "softmax",
+    "to_backbone",
     "unit_length",
     "view_indices",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from fallow.errors import ConfigError, WeightsError
+from fallow.models.small import SMALL_STEM, give_small_stem, is_small_resnet, small_resnet
 from fallow.models.weights import (
     PACKAGES,
     WeightsSource,
@@ -51,6 +52,7 @@ class Backbone:
             gradients.
         note: Where the weights come from, one phrase.
         fixed_size: True when ``module`` takes ``default_size`` only and cannot be adapted.
+        architecture: What the module is built as; another name than ``name`` where it was trained further.
     """
 
     name: str
@@ -62,6 +64,15 @@ class Backbone:
     module: nn.Module = field(repr=False, compare=False)
     note: str = ""
     fixed_size: bool = False
+    architecture: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "architecture", self.architecture or self.name)
+
+    @property
+    def trained(self) -> bool:
+        """True for a network that a run trained: no other run will ask for what it says of an image."""
+        return self.architecture != self.name
 
     def fit_size(self, size: int) -> int:
         """Return the side that is really used when ``size`` is asked for: ``pixels`` stops at 16."""
@@ -79,23 +90,27 @@ class Backbone:
         """
         if size == self.default_size or not self.fixed_size:
             return self.module
-        resize = getattr(self.module, "set_input_size", None)
-        if resize is None:
+        if not hasattr(self.module, "set_input_size"):
             raise ConfigError(
                 f"the backbone '{self.name}' takes {self.default_size} pixels only, not {size}: "
                 f"use --set embed.size={self.default_size} or another backbone"
             )
         module = copy.deepcopy(self.module)
-        try:
-            module.get_submodule("").set_input_size(img_size=(size, size))  # type: ignore[operator]
-            with torch.inference_mode():
-                module(torch.zeros(1, 3, size, size))
-        except (AssertionError, RuntimeError, ValueError) as error:
-            raise ConfigError(
-                f"the backbone '{self.name}' cannot take {size} pixels ({str(error).splitlines()[0]}): use a "
-                f"multiple of its patch size, or its own size with --set embed.size={self.default_size}"
-            ) from error
+        _set_size(module, size, self.name, self.default_size)
         return module
+
+
+def _set_size(module: nn.Module, size: int, name: str, default: int) -> None:
+    """Resample the position embedding of a transformer for ``size``."""
+    try:
+        module.get_submodule("").set_input_size(img_size=(size, size))  # type: ignore[operator]
+        with torch.inference_mode():
+            module(torch.zeros(1, 3, size, size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"the backbone '{name}' cannot take {size} pixels ({str(error).splitlines()[0]}): use a "
+            f"multiple of its patch size, or its own size with --set embed.size={default}"
+        ) from error
 
 
 class _Flatten(nn.Module):
@@ -125,29 +140,97 @@ def load_backbone(name: str, *, weights: Path | None = None, offline: bool = Fal
         return Backbone(
             PIXELS, PIXELS, 3 * PIXELS_SIDE**2, none, one, PIXELS_SIDE, _frozen(_Flatten()), "no weights"
         )
+    if is_small_resnet(name) or name.endswith(SMALL_STEM):
+        if weights is None:
+            raise WeightsError(
+                f"the backbone '{name}' is trained from scratch, there are no pretrained weights for it: "
+                "choose another backbone, or give a file with --weights FILE"
+            )
+        return backbone_from_state(name, read_state(weights), f"'{weights}'")
     source = resolve_weights(name, weights, offline)
     return _from_timm(name, _load_timm(name, source), source.note)
 
 
-def backbone_from_state(name: str, state: Mapping[str, torch.Tensor], origin: str) -> Backbone:
-    """Rebuild a timm backbone (or ``pixels``) from the tensors that a bundle holds.
+def create_backbone(
+    name: str,
+    *,
+    size: int = 32,
+    mean: Triple = IMAGENET_MEAN,
+    std: Triple = IMAGENET_STD,
+    seed: int = 0,
+    small_stem: bool = False,
+) -> Backbone:
+    """Build an untrained backbone: what training from scratch starts from.
+
+    Args:
+        name: ``small_resnet_<width>``, or a timm model name.
+        size: Side in pixels that it will be trained at.
+        mean: Mean per channel on a 0..1 scale.
+        std: Standard deviation per channel on a 0..1 scale.
+        seed: Of the weights; torch's own generator is left as it was.
+        small_stem: Give a timm network a stem that keeps the image's side; its name then ends with ``.small_stem``.
 
     Raises:
-        ConfigError: timm has no such model (a user's own network is rebuilt with `from_module`).
-        WeightsError: The tensors do not fit.
+        ConfigError: There is no such network, it has nothing to train, or its stem is not understood.
     """
     if name == PIXELS:
-        return load_backbone(name)
-    pretrained_config(name)
-    module = _create(name)
+        raise ConfigError(
+            "the backbone 'pixels' has no weights that could be trained: use small_resnet_32 or a timm model name"
+        )
+    if small_stem and not is_small_resnet(name):
+        name = name.removesuffix(SMALL_STEM) + SMALL_STEM
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = _create(name, size)
+    return _from_timm(name, module, "untrained", size, mean, std)
+
+
+def backbone_from_state(
+    name: str,
+    state: Mapping[str, torch.Tensor],
+    origin: str,
+    *,
+    architecture: str | None = None,
+    size: int | None = None,
+    mean: Triple | None = None,
+    std: Triple | None = None,
+) -> Backbone:
+    """Rebuild a backbone from its tensors, as a bundle holds them.
+
+    Args:
+        name: What it is called.
+        state: Its tensors; they fit by name and shape, or nothing is loaded.
+        origin: Where they come from, for the error.
+        architecture: What it is built as: a timm model name or ``small_resnet_<width>``. Default: ``name``.
+        size: Side in pixels that it was trained at. Default: timm's, as for ``mean`` and ``std``.
+        mean: Mean per channel on a 0..1 scale.
+        std: Standard deviation per channel on a 0..1 scale.
+
+    Raises:
+        ConfigError: There is no such network (a user's own is rebuilt with `from_module`).
+        WeightsError: The tensors do not fit.
+    """
+    kind = architecture or name
+    if kind == PIXELS:
+        return load_backbone(kind)
+    module = _create(kind, size)
     load_strict(module, state, origin)
-    return _from_timm(name, module, origin)
+    return replace(_from_timm(kind, module, origin, size, mean, std), name=name)
 
 
-def _create(name: str) -> nn.Module:
+def _create(name: str, size: int | None = None) -> nn.Module:
+    """Build a network without weights or classifier; ``size`` matters to transformers only."""
+    if is_small_resnet(name):
+        return small_resnet(name)
     import timm
 
-    module: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+    base = name.removesuffix(SMALL_STEM)
+    own = (pretrained_config(base).get("input_size") or (3, 224, 224))[-1]
+    module: nn.Module = timm.create_model(base, pretrained=False, num_classes=0)
+    if base != name:
+        give_small_stem(module, base)
+    if size is not None and size != own and hasattr(module, "set_input_size"):
+        _set_size(module, size, name, own)
     return module
 
 
@@ -181,17 +264,24 @@ def _load_timm(name: str, source: WeightsSource) -> nn.Module:
     return whole
 
 
-def _from_timm(name: str, module: nn.Module, note: str) -> Backbone:
+def _from_timm(
+    name: str,
+    module: nn.Module,
+    note: str,
+    size: int | None = None,
+    mean: Triple | None = None,
+    std: Triple | None = None,
+) -> Backbone:
     config: dict[str, Any] = getattr(module, "pretrained_cfg", None) or {}
-    size = int((config.get("input_size") or (3, 224, 224))[-1])
+    own = int((config.get("input_size") or (3, 224, 224))[-1])
     module = _frozen(module)
     return Backbone(
         name=name,
         weights_id=fingerprint(module.state_dict(), name),
-        dim=_probe(module, size, name).shape[1],
-        mean=_triple(config.get("mean") or IMAGENET_MEAN),
-        std=_triple(config.get("std") or IMAGENET_STD),
-        default_size=size,
+        dim=_probe(module, size or own, name).shape[1],
+        mean=_triple(mean or config.get("mean") or IMAGENET_MEAN),
+        std=_triple(std or config.get("std") or IMAGENET_STD),
+        default_size=size or own,
         module=module,
         note=note,
         fixed_size=bool(config.get("fixed_input_size")) or hasattr(module, "set_input_size"),
@@ -257,6 +347,11 @@ class _Hooked(nn.Module):
             features = self._caught[-1]
             self._caught.clear()
         return features.mean((2, 3)) if getattr(features, "ndim", 0) == 4 else features
+
+
+def is_own(module: nn.Module) -> bool:
+    """Say whether this is a user's own network, which only its code can rebuild."""
+    return isinstance(module, _Hooked)
 
 
 def _probe(module: nn.Module, size: int, name: str) -> torch.Tensor:

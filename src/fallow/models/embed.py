@@ -64,7 +64,7 @@ class Space:
 class Embedder:
     """Turns images into vectors of one backbone and size.
 
-    The vector of an image depends on that image alone: batches have one fixed shape (the last is padded), so
+    The vectors of a network that a run trained are not written to the cache: no other run will ask for them. The vector of an image depends on that image alone: batches have one fixed shape (the last is padded), so
     what else was embedded, and what was cached, changes no bit.
 
     Args:
@@ -74,6 +74,7 @@ class Embedder:
         device: ``auto`` (CUDA, else Apple's MPS, else CPU), ``cpu``, ``cuda`` or ``mps``.
         threads: Threads that decode images and, on a CPU, run the network. None: one per core that this
             process may use.
+        eager: Start at once, for a few images: no graph is traced.
 
     Attributes:
         backbone: The network.
@@ -84,16 +85,28 @@ class Embedder:
     """
 
     def __init__(
-        self, backbone: Backbone, size: int, *, cache: Path, device: str = "auto", threads: int | None = None
+        self,
+        backbone: Backbone,
+        size: int,
+        *,
+        cache: Path,
+        device: str = "auto",
+        threads: int | None = None,
+        eager: bool = False,
     ) -> None:
         self.backbone = backbone
         self.size = backbone.fit_size(size)
         self.threads = max(1, threads or cores())
-        self._cache = cache
+        self._cache, self._eager = cache, eager
         self.device = pick_device(device)
         self.preprocess = Preprocess(self.size, backbone.mean, backbone.std)
         self._engine: Engine | None = None
         self._stores: dict[int, VectorCache] = {}
+
+    @property
+    def _keeps(self) -> bool:
+        """Whether vectors go to the cache, where other runs find them."""
+        return not (self._eager or self.backbone.trained)
 
     @property
     def dim(self) -> int:
@@ -109,7 +122,8 @@ class Embedder:
     def engine(self) -> Engine:
         """What runs the network; made when first needed, which takes seconds the first time on a machine."""
         if self._engine is None:
-            self._engine = make_engine(self.backbone, self.size, self._cache / "graphs", self.device)
+            graphs = self._cache / "graphs"
+            self._engine = make_engine(self.backbone, self.size, graphs, self.device, eager=self._eager)
         return self._engine
 
     def embed(
@@ -147,8 +161,8 @@ class Embedder:
             first.setdefault(text, row)
         unique = list(first)
         vectors = np.empty((len(unique), len(indices), self.dim), dtype=np.float32)
-        known = np.empty((len(unique), len(indices)), dtype=bool)
-        for column, view in enumerate(indices):
+        known = np.zeros((len(unique), len(indices)), dtype=bool)
+        for column, view in enumerate(indices if self._keeps else ()):
             known[:, column] = self._store(view).read(unique, vectors[:, column])
         todo = np.flatnonzero(~known.all(1))
         if len(todo):
@@ -165,6 +179,8 @@ class Embedder:
     def missing(self, pixel_hashes: Sequence[str], views: str) -> dict[int, int]:
         """Return how many of these images have no vector in the cache yet, by view."""
         unique = list(dict.fromkeys(pixel_hashes))
+        if not self._keeps:
+            return dict.fromkeys(view_indices(views), len(unique))
         return {view: len(unique) - self._store(view).count(unique) for view in view_indices(views)}
 
     def _compute(
@@ -236,7 +252,7 @@ class Embedder:
         indices: tuple[int, ...],
         vectors: NDArray[np.float32],
     ) -> None:
-        for column, view in enumerate(indices):
+        for column, view in enumerate(indices if self._keeps else ()):
             rows = [row for row, columns in pending if column in columns]
             self._store(view).append([hashes[row] for row in rows], vectors[rows, column])
 

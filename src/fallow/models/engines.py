@@ -73,15 +73,15 @@ class OnnxEngine:
 
 
 class TorchEngine:
-    """torch, for accelerators and for networks that ONNX cannot express; one call at a time."""
+    """torch, for accelerators and for what ONNX cannot express or is not worth tracing for; one call at a time."""
 
     parallel = False
 
-    def __init__(self, backbone: Backbone, size: int, device: str) -> None:
+    def __init__(self, backbone: Backbone, size: int, device: str, batch: int | None = None) -> None:
         import torch
 
         self.name = f"torch-{device}"
-        self.batch = CPU_BATCH if device == "cpu" else max(8, min(64, 64 * 224**2 // size**2))
+        self.batch = batch or (CPU_BATCH if device == "cpu" else max(8, min(64, 64 * 224**2 // size**2)))
         self._torch, self._device = torch, torch.device(device)
         # A copy, because moving a module moves it in place, and the backbone is shared.
         network = copy.deepcopy(PixelsToFeatures(backbone, size)).to(self._device)
@@ -106,7 +106,7 @@ class TorchEngine:
             return np.asarray(features.float().cpu().numpy(), np.float32)
 
 
-def make_engine(backbone: Backbone, size: int, graphs: Path, device: str) -> Engine:
+def make_engine(backbone: Backbone, size: int, graphs: Path, device: str, *, eager: bool = False) -> Engine:
     """Return the engine for ``backbone`` at ``size``.
 
     Args:
@@ -114,11 +114,14 @@ def make_engine(backbone: Backbone, size: int, graphs: Path, device: str) -> Eng
         size: Side in pixels.
         graphs: Directory that keeps ONNX graphs between runs.
         device: ``cpu``, ``cuda`` or ``mps``.
+        eager: Start at once, for a few images: tracing a graph for ONNX Runtime, which is faster, takes seconds.
     """
     if backbone.name == PIXELS:
         return PixelsEngine()
     if device != "cpu":
         return TorchEngine(backbone, size, device)
+    if eager:
+        return TorchEngine(backbone, size, device, max(CPU_BATCH, min(128, 128 * 32**2 // size**2)))
     try:
         return OnnxEngine(backbone, size, graphs)
     except RunError:  # a network that ONNX cannot express can still be embedded with; export will say so

@@ -24,17 +24,24 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class FeatureMap:
-    """``x -> unit((sign(x) |x|^power - mean) @ matrix)``.
+    """``x -> unit((sign(x) |x|^power - mean) @ matrix)``; `identity` leaves the features as they are.
 
     Attributes:
         mean: float32 (d,), subtracted after the power.
         matrix: float32 (d, k), or None for the identity (k = d).
         power: Exponent of the signed power; 1.0 leaves the features as they are.
+        unit: False leaves the vectors as long as they are: a trained network's head was trained on them.
     """
 
     mean: Array
     matrix: Array | None = None
     power: float = 1.0
+    unit: bool = True
+
+    @classmethod
+    def identity(cls, dim: int) -> FeatureMap:
+        """Return the map that changes nothing, for a network that was trained with its head."""
+        return cls(np.zeros(dim, np.float32), unit=False)
 
     @property
     def dim_in(self) -> int:
@@ -47,7 +54,7 @@ class FeatureMap:
         return self.dim_in if self.matrix is None else int(self.matrix.shape[1])
 
     def transform(self, features: NDArray[np.floating]) -> Array:
-        """Map features (n, d) to unit vectors (n, k), float32. A vector at the mean itself stays zero.
+        """Map features (n, d) to vectors (n, k), float32, of length one. A vector at the mean itself stays zero.
 
         Raises:
             DataError: The features do not have as many columns as the map was fitted on.
@@ -61,12 +68,15 @@ class FeatureMap:
         for start in range(0, len(features), _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
             centered = _signed_power(features[rows], self.power) - self.mean
-            out[rows] = unit_length(centered if self.matrix is None else centered @ self.matrix)
+            mapped = centered if self.matrix is None else centered @ self.matrix
+            out[rows] = unit_length(mapped) if self.unit else mapped
         return out
 
     def state(self) -> dict[str, NDArray[np.float32]]:
         """Return the arrays that define the map, for safetensors."""
         arrays = {"mean": self.mean, "power": np.asarray([self.power], dtype=np.float32)}
+        if not self.unit:
+            arrays["unit"] = np.zeros(1, np.float32)
         return arrays if self.matrix is None else {**arrays, "matrix": self.matrix}
 
     @classmethod
@@ -77,6 +87,7 @@ class FeatureMap:
             mean=np.asarray(arrays["mean"], dtype=np.float32),
             matrix=None if matrix is None else np.ascontiguousarray(matrix, dtype=np.float32),
             power=float(np.asarray(arrays["power"]).reshape(-1)[0]),
+            unit="unit" not in arrays or bool(np.asarray(arrays["unit"]).reshape(-1)[0]),
         )
 
 

@@ -27,7 +27,7 @@ INLINE_LIMIT = 1_500_000_000
 GRAPH_INPUT, GRAPH_OUTPUT = "pixels", "features"
 
 _REMEMBERED_BYTES = 500_000_000
-_made: dict[tuple[str, str, int], onnx.ModelProto] = {}
+_made: dict[tuple[object, ...], onnx.ModelProto] = {}
 
 
 class PixelsToFeatures(nn.Module):
@@ -61,28 +61,36 @@ def backbone_graph(backbone: Backbone, size: int, cache: Path | None = None) -> 
     Args:
         backbone: The network.
         size: Side of the square, in pixels.
-        cache: Directory that keeps graphs between runs.
+        cache: Directory that keeps graphs between runs; not those of networks that a run trained, which no other will
+            ask for.
 
     Raises:
         ConfigError: The backbone cannot take this size.
         RunError: The network cannot be expressed in ONNX.
     """
     size = backbone.fit_size(size)
-    key = (backbone.name, backbone.weights_id, size)
     if backbone.name == PIXELS:
         return _pixels_graph(size)
+    key = _identity(backbone, size)
     if key not in _made:
-        _made[key] = _cached(backbone, size, cache) if cache is not None else _trace(backbone, size)
+        _made[key] = (
+            _trace(backbone, size) if cache is None or backbone.trained else _cached(backbone, size, cache)
+        )
         while len(_made) > 1 and sum(model.ByteSize() for model in _made.values()) > _REMEMBERED_BYTES:
             del _made[next(iter(_made))]
     return _made[key]
+
+
+def _identity(backbone: Backbone, size: int) -> tuple[object, ...]:
+    return backbone.name, backbone.weights_id, size, backbone.mean, backbone.std
 
 
 def graph_path(backbone: Backbone, size: int, cache: Path) -> Path:
     """Return where ``cache`` keeps the graph; its name changes with whatever could change it."""
     import onnx
 
-    parts = (backbone.name, backbone.weights_id, size, OPSET, torch.__version__, onnx.__version__, "graph-1")
+    versions = OPSET, torch.__version__, onnx.__version__, "graph-2"
+    parts = (*_identity(backbone, size), *versions)
     return cache / f"{hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()}.onnx"
 
 

@@ -219,20 +219,25 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def load_strict(
-    module: nn.Module, state: Mapping[str, torch.Tensor], origin: str, classifier: Sequence[str] = ()
+    module: nn.Module,
+    state: Mapping[str, torch.Tensor],
+    origin: str,
+    classifier: Sequence[str] = (),
+    prefixes: Sequence[str] = _PREFIXES,
 ) -> None:
     """Load ``state`` into ``module``; everything fits by name and shape, or nothing is loaded.
 
     Args:
         module: The network without its classifier.
-        state: The tensors. A prefix that all names share (``module.``, ``backbone.``) is taken off.
+        state: The tensors. One of ``prefixes`` that all names share is taken off.
         origin: Where the tensors come from, for the error.
         classifier: Names of timm's classifier layers of this model; their weight and bias are left out.
+        prefixes: What other tools put before all names.
 
     Raises:
         WeightsError: Any tensor is missing, unexpected or of another shape; the first five of each are named.
     """
-    for prefix in _PREFIXES:
+    for prefix in prefixes:
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
     own = module.state_dict()

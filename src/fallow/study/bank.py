@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fallow.config import EmbedConfig, View
+from fallow.errors import RunError
 from fallow.models import PIXELS, Backbone, Embedder, Space, load_backbone
 from fallow.study.rung import ImageSet
 from fallow.types import Progress, silent
@@ -38,7 +40,9 @@ class SpaceBank:
 
     def __post_init__(self) -> None:
         self._backbones: dict[str, Backbone] = {self.own.name: self.own} if self.own is not None else {}
-        self._embedders: dict[tuple[str, int], Embedder] = {}
+        # Those that a run trained, as long as a candidate holds them: of every fold there is one of the same name.
+        self._trained: WeakValueDictionary[tuple[str, str], Backbone] = WeakValueDictionary()
+        self._embedders: dict[tuple[str, str, int], Embedder] = {}
         self._vectors: dict[str, dict[tuple[str, ...], NDArray[np.float32]]] = {}
         self._places: dict[tuple[str, ...], dict[str, int]] = {}
 
@@ -50,15 +54,47 @@ class SpaceBank:
             self._backbones[name] = load_backbone(name, weights=weights, offline=self.offline)
         return self._backbones[name]
 
+    def register(self, backbone: Backbone) -> None:
+        """Make a network that was trained known, by name and weights, for as long as someone holds it.
+
+        Raises:
+            RunError: It has the name of a backbone that was not trained.
+        """
+        if not backbone.trained:
+            raise RunError(
+                f"the trained network '{backbone.name}' has its architecture's name: call it otherwise"
+            )
+        self._trained[backbone.name, backbone.weights_id] = backbone
+
+    def network(self, space: Space) -> Backbone:
+        """Return the backbone whose vectors ``space`` stands for.
+
+        Raises:
+            RunError: It has other weights, or nobody holds it any more.
+        """
+        name, weights_id, _ = space.network
+        found = self._trained.get((name, weights_id))
+        if found is None and all(trained != name for trained, _ in self._trained):
+            found = self.backbone(name)
+        if found is None or found.weights_id != weights_id:
+            raise RunError(
+                f"the weights {weights_id} of '{name}' are needed and not there: give the weights that the run "
+                "was started with, or start a new run"
+            )
+        return found
+
     def space(self, name: str, size: int, views: View) -> Space:
         """Return the space of a backbone at a size under a set of views."""
         return Space(name, self.backbone(name).weights_id, size, views)
 
     def embedder(self, name: str, size: int) -> Embedder:
         """Return the embedder of a backbone at a size."""
-        key = (name, size)
+        return self._embedder(self.backbone(name), size)
+
+    def _embedder(self, backbone: Backbone, size: int) -> Embedder:
+        key = (backbone.name, backbone.weights_id, size)
         if key not in self._embedders:
-            self._embedders[key] = Embedder(self.backbone(name), size, cache=self.cache)
+            self._embedders[key] = Embedder(backbone, size, cache=self.cache)
         return self._embedders[key]
 
     def pooled(self, space: Space, images: ImageSet, what: str = "images") -> NDArray[np.float32]:
@@ -75,12 +111,26 @@ class SpaceBank:
             places = self._places_in(others) if len(ids) <= len(others) else {}
             if places and all(i in places for i in ids):
                 return vectors[[places[i] for i in ids]]
-        found = np.empty((len(images), self.embedder(space.backbone_name, space.size).dim), np.float32)
+        kept[ids] = self.averaged(space, images, what)
+        return kept[ids]
+
+    def averaged(
+        self, space: Space, images: ImageSet, what: str = "images", embedder: Embedder | None = None
+    ) -> NDArray[np.float32]:
+        """Return the vectors of ``images`` averaged over the views of ``space``, (n, dim), without keeping them.
+
+        Args:
+            space: Backbone, size and views.
+            images: What to embed.
+            what: Name for the progress line.
+            embedder: What to embed with; None: the bank's own.
+        """
+        embedder = embedder or self._embedder(self.network(space), space.size)
+        found = np.empty((len(images), embedder.dim), np.float32)
         for start in range(0, len(images), _CHUNK):
             rows = slice(start, start + _CHUNK)
-            views = self.compute(space, images.part(rows), what, (start, len(images)))
+            views = self.compute(space, images.part(rows), what, (start, len(images)), embedder)
             views.mean(1, dtype=np.float32, out=found[rows])
-        kept[ids] = found
         return found
 
     def _places_in(self, ids: tuple[str, ...]) -> dict[str, int]:
@@ -90,7 +140,12 @@ class SpaceBank:
         return self._places[ids]
 
     def compute(
-        self, space: Space, images: ImageSet, what: str = "images", place: tuple[int, int] | None = None
+        self,
+        space: Space,
+        images: ImageSet,
+        what: str = "images",
+        place: tuple[int, int] | None = None,
+        embedder: Embedder | None = None,
     ) -> NDArray[np.float32]:
         """Return the vectors of ``images``, (n, views, dim), without keeping them in memory.
 
@@ -99,9 +154,11 @@ class SpaceBank:
             images: What to embed.
             what: Name for the progress line.
             place: How many of how many images came before these, for the progress line.
+            embedder: What to embed with; None: the bank's own.
         """
         before, everything = place or (0, len(images))
-        return self.embedder(space.backbone_name, space.size).embed(
+        embedder = embedder or self._embedder(self.network(space), space.size)
+        return embedder.embed(
             images.read,
             images.ids,
             images.pixel_hashes,

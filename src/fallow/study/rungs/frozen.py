@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from fallow.export import export_onnx
-from fallow.models import Backbone, EmbeddingClassifier
+from fallow.models import Backbone, EmbeddingClassifier, Space
 from fallow.study.bank import SpaceBank
 from fallow.study.rung import Candidate, ImageSet
 from fallow.tasks import Posteriors
@@ -17,7 +19,7 @@ from fallow.types import JsonObject
 
 
 class FrozenCandidate(Candidate):
-    """Linear heads on frozen vectors.
+    """Linear heads on the vectors of networks that stand still.
 
     Attributes:
         classifier: Heads, feature maps and temperature.
@@ -38,17 +40,23 @@ class FrozenCandidate(Candidate):
         """Return calibrated class probabilities, (n, classes)."""
         spaces = {branch.space.key: branch.space for branch in self.classifier.branches}
         # One vector per image: averaging the views first is what a branch with pool="features" does anyway.
-        features = {key: self.bank.pooled(space, images, what)[:, None] for key, space in spaces.items()}
+        features = {key: self.vectors(space, images, what)[:, None] for key, space in spaces.items()}
         return self.classifier.predict_probs(features)
+
+    def vectors(self, space: Space, images: ImageSet, what: str) -> NDArray[np.float32]:
+        """Return the vectors of ``images`` averaged over the views of ``space``, (n, dim)."""
+        return self.bank.pooled(space, images, what)
 
     def predict(self, images: ImageSet) -> Posteriors:
         """Return calibrated posteriors, one unit per image."""
         probs = torch.from_numpy(self.probs(images))
         return Posteriors("categorical", probs, torch.arange(len(probs)))
 
-    def calibrated(self, temperature: float) -> FrozenCandidate:
+    def calibrated(self, temperature: float) -> Self:
         """Return the same heads with their temperature multiplied."""
-        return FrozenCandidate(self.classifier.tempered(temperature), self.bank, self._mix)
+        made = copy.copy(self)
+        made.classifier = self.classifier.tempered(temperature)
+        return made
 
     def state(self) -> tuple[dict[str, NDArray[np.generic]], JsonObject]:
         """Return arrays and plain values."""
@@ -68,9 +76,7 @@ class FrozenCandidate(Candidate):
 
     def backbones(self) -> dict[str, Backbone]:
         """Return the backbones that the branches need, by name."""
-        return {
-            b.space.backbone_name: self.bank.backbone(b.space.backbone_name) for b in self.classifier.branches
-        }
+        return {space.backbone_name: self.bank.network(space) for space in self.classifier.spaces}
 
     def export_graph(self, path: Path) -> None:
         """Write one ONNX file that takes the original uint8 image."""
