@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from fallow.record import Counts, Interval, PoolUse, RungResult, Scored, StudyResult
+from fallow.record import ONE_GROUP, Counts, Interval, PoolUse, RungResult, Scored, StudyResult
 from fallow.report.explain import short_verdict
+from fallow.report.view import why_no_held_out
 from fallow.study.verdict import verdict
 
 COUNTS = Counts(42, 1638, 420, 21)
@@ -61,6 +62,19 @@ def test_labels_alone_chosen_unmeasured_is_not_said_to_be_better() -> None:
         assert "cannot be measured" in sentence.replace("\n", " ")
         assert "better" not in sentence
         assert "did not help" not in sentence
+
+
+def test_one_group_in_a_class_is_not_called_one_label() -> None:
+    for chosen, base in ((BLIND[0], BLIND[0]), (BLIND[1], BLIND[0])):
+        grouped = replace(study(chosen, base, None), unmeasured=ONE_GROUP)
+        for sentence in (
+            verdict(COUNTS, base, chosen, None, False, None, unmeasured=ONE_GROUP),
+            short_verdict(grouped),
+        ):
+            assert "all labels of a class in one group" in sentence
+            assert "one label in a class" not in sentence
+        assert "two groups of each class" in why_no_held_out(grouped)
+        assert "two images of each class" in why_no_held_out(study(chosen, base, None))
 
 
 def test_a_loss_is_told_with_its_interval_and_a_gain_that_was_outweighed_is_not_called_a_loss() -> None:

@@ -2,18 +2,23 @@
 
 from fallow.record.decision import Decision, DecisionLog
 from fallow.record.results import (
+    ONE_GROUP,
+    ONE_LABEL,
     Counts,
     Interval,
     PoolUse,
     RungResult,
     Scored,
     StudyResult,
+    Unmeasured,
     Waterfall,
     WaterfallBar,
 )
 from fallow.record.rundir import RunDir, read_json, write_json
 
 __all__ = [
+    "ONE_GROUP",
+    "ONE_LABEL",
     "Counts",
     "Decision",
     "DecisionLog",
@@ -23,6 +28,7 @@ __all__ = [
     "RungResult",
     "Scored",
     "StudyResult",
+    "Unmeasured",
     "Waterfall",
     "WaterfallBar",
     "read_json",

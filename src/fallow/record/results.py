@@ -11,6 +11,11 @@ PoolUse: TypeAlias = Literal["learned", "none", "unusable", "not asked", "no tim
 """Whether any rung learned from the unlabeled images, or why none did: there were none, none could be used, no such rung was
 asked for, the budget left no time."""
 
+Unmeasured: TypeAlias = Literal["", "one label in a class", "all labels of a class in one group"]
+"""Why nothing could be held out, to be read behind "with": images of one group are never told apart."""
+ONE_LABEL: Unmeasured = "one label in a class"
+ONE_GROUP: Unmeasured = "all labels of a class in one group"
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -132,6 +137,7 @@ class StudyResult:
         labels_worth_note: Why ``worth_labels`` is what it is.
         notes: What a person should know of the run, a sentence each: what was skipped or cut short.
         pool_use: Whether any rung learned from the unlabeled images, or why none did.
+        unmeasured: Why nothing could be held out; empty where something was.
     """
 
     task: str
@@ -151,6 +157,12 @@ class StudyResult:
     test_reads: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     pool_use: PoolUse = "learned"
+    unmeasured: Unmeasured = ""
+
+    @property
+    def why_unmeasured(self) -> str:
+        """Why nothing could be held out, to be read behind "with"; results of earlier versions do not say it."""
+        return self.unmeasured or ONE_LABEL
 
     def to_json(self) -> JsonObject:
         """Return the result as a JSON object (the content of ``result.json``)."""

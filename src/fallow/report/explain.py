@@ -62,7 +62,7 @@ def short_verdict(result: StudyResult) -> str:
     if result.chosen.rung == result.labels_only.rung:
         if gain is None:
             return (
-                f"Chosen by experience with other data: the model from {alone}. With one label in a class it cannot be "
+                f"Chosen by experience with other data: the model from {alone}. With {result.why_unmeasured} it cannot be "
                 "measured whether the unlabeled images help."
             )
         if lower:
@@ -73,7 +73,7 @@ def short_verdict(result: StudyResult) -> str:
         )
     if gain is None:
         return (
-            "Chosen by experience with other data: with one label in a class nothing can be held out and no gain "
+            f"Chosen by experience with other data: with {result.why_unmeasured} nothing can be held out and no gain "
             "measured."
         )
     if result.claim:

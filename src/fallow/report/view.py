@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from fallow.record import Interval, RungResult, Scored, StudyResult
+from fallow.record import ONE_GROUP, Interval, RungResult, Scored, StudyResult
 from fallow.report.data import ReportData
 from fallow.report.explain import rung_in_words
 from fallow.report.words import duration, percent, plural, points, rung_title
@@ -203,9 +203,11 @@ def why_no_held_out(result: StudyResult) -> str:
     """Return why there are no bars, or an empty string when there are."""
     if result.waterfall.bars or any(rung.held_out for rung in result.rungs):
         return ""
+    grouped = result.why_unmeasured == ONE_GROUP
+    cure = "images of at least two groups" if grouped else "at least two images"
     return (
-        "There are no bars: with one label in a class nothing can be held out, so errors cannot be measured. "
-        "What was chosen follows from earlier measurements on other data sets. Label at least two images of "
+        f"There are no bars: with {result.why_unmeasured} nothing can be held out, so errors cannot be measured. "
+        f"What was chosen follows from earlier measurements on other data sets. Label {cure} of "
         "each class to see them."
     )
 

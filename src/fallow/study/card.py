@@ -26,7 +26,7 @@ def model_card(study: Study, ctx: RungContext, name: RungName, known: Scored | N
     counts = ctx.data.counts
     held_out = row.held_out if row else None
     if held_out is None:
-        measured = "not measured: with one label in a class nothing can be held out"
+        measured = f"not measured: with {ctx.data.unmeasured} nothing can be held out"
         calibrated = "are not calibrated: nothing could be held out to calibrate them on."
     else:
         measured = (

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fallow.config import ChooseConfig
 from fallow.data import Audit, ImageReader, ImageTable, assign_folds, default_folds, limit_validation
-from fallow.record import Counts, Decision, DecisionLog
+from fallow.record import ONE_GROUP, ONE_LABEL, Counts, Decision, DecisionLog, Unmeasured
 from fallow.study.rung import Fold, ImageSet
 
 _TARGET_FITS = 20
@@ -83,6 +83,11 @@ class StudyData:
         return float(np.median(np.bincount(self.y, minlength=len(self.classes))))
 
     @property
+    def unmeasured(self) -> Unmeasured:
+        """Why nothing can be held out, where nothing can."""
+        return ONE_LABEL if np.bincount(self.y).min() < 2 else ONE_GROUP
+
+    @property
     def counts(self) -> Counts:
         """How many images of each kind take part."""
         return Counts(
@@ -109,7 +114,7 @@ class StudyData:
 def plan_folds(data: StudyData, config: ChooseConfig, seed: int, decisions: DecisionLog) -> list[Fold]:
     """Decide how labels are held out and return the folds, repeat by repeat.
 
-    A given validation split is the one thing held out. Otherwise: none with one label in a class, as many folds as the
+    A given validation split is the one thing held out. Otherwise: none with one label in a class, or one group; as many folds as the
     smallest class has labels up to five, repeated until about twenty fits see the light.
     """
     if data.in_validation.any():
@@ -123,43 +128,56 @@ def plan_folds(data: StudyData, config: ChooseConfig, seed: int, decisions: Deci
             )
         )
         return [Fold(0, 0, np.flatnonzero(data.in_validation))]
-    if isinstance(config.folds, int):
-        # Asked for or not, a class cannot be held out more often than it has labels.
-        folds = min(config.folds, int(np.bincount(data.y).min()))
-        folds = 0 if folds < 2 else folds
-    else:
-        folds = default_folds(data.y.tolist())
-    smallest = int(np.bincount(data.y).min())
-    decisions.add(
-        Decision(
-            "choose.folds",
-            folds,
-            "user" if isinstance(config.folds, int) else "rule",
-            "One label in a class: nothing can be held out."
-            if folds == 0
-            else "As many folds as the smallest class has labels, five at most.",
-            {"smallest_class": smallest},
-            pinned=isinstance(config.folds, int),
-        )
-    )
-    if folds == 0:
-        return []
-    pinned = isinstance(config.repeats, int)
-    repeats = config.repeats if isinstance(config.repeats, int) else max(2, round(_TARGET_FITS / folds))
-    decisions.add(
-        Decision(
-            "choose.repeats",
-            repeats,
-            "user" if pinned else "rule",
-            f"About {_TARGET_FITS} held-out fits a rung: few labels are measured by repeating the split.",
-            {"folds": folds},
-            pinned=pinned,
-        )
-    )
+    folds = _fold_count(data, config)
+    repeats, repeating = _repeats(config, folds)
     assignment = assign_folds(data.y.tolist(), data.groups, folds, repeats, seed)
-    return [
+    made = [
         Fold(r, f, np.flatnonzero(assignment[r] == f))
         for r in range(repeats)
         for f in range(folds)
         if (assignment[r] == f).any()
     ]
+    rule = "As many folds as the smallest class has labels, five at most."
+    if not made:
+        # The same in each repeat: what can be dealt depends on classes and groups alone.
+        folds, rule = 0, f"With {data.unmeasured} nothing can be held out."
+    pinned = isinstance(config.folds, int)
+    smallest = int(np.bincount(data.y).min())
+    decisions.add(
+        Decision(
+            "choose.folds",
+            folds,
+            "user" if pinned else "rule",
+            rule,
+            {"smallest_class": smallest},
+            pinned=pinned,
+        )
+    )
+    if made:
+        decisions.add(repeating)
+    return made
+
+
+def _fold_count(data: StudyData, config: ChooseConfig) -> int:
+    """Return into how many parts the labels are dealt; 0 where a class has one label."""
+    if not isinstance(config.folds, int):
+        return default_folds(data.y.tolist())
+    # Asked for or not, a class cannot be held out more often than it has labels.
+    folds = min(config.folds, int(np.bincount(data.y).min()))
+    return 0 if folds < 2 else folds
+
+
+def _repeats(config: ChooseConfig, folds: int) -> tuple[int, Decision]:
+    """Return how often the labels are dealt anew, and why."""
+    pinned = isinstance(config.repeats, int)
+    repeats = (
+        config.repeats if isinstance(config.repeats, int) else max(2, round(_TARGET_FITS / max(folds, 1)))
+    )
+    return repeats, Decision(
+        "choose.repeats",
+        repeats,
+        "user" if pinned else "rule",
+        f"About {_TARGET_FITS} held-out fits a rung: few labels are measured by repeating the split.",
+        {"folds": folds},
+        pinned=pinned,
+    )

@@ -176,6 +176,7 @@ def _result(study: Study, ctx: RungContext, choice: Choice, tested: Tested) -> S
             worth,
             pool_use,
             mixed=weights is not None,
+            unmeasured=ctx.data.unmeasured,
         ),
         worth_labels=worth,
         labels_worth_note=remark,
@@ -183,6 +184,7 @@ def _result(study: Study, ctx: RungContext, choice: Choice, tested: Tested) -> S
         export_agreement=tested.agreement,
         test_reads=tested.reads,
         pool_use=pool_use,
+        unmeasured="" if len(where) else ctx.data.unmeasured,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fallow.record import Counts, Interval, PoolUse, Scored
+from fallow.record import ONE_LABEL, Counts, Interval, PoolUse, Scored
 
 _WORDS = {"probe": "a linear probe", "propagate": "label propagation"}
 
@@ -16,6 +16,7 @@ def verdict(
     worth: int | None,
     pool_use: PoolUse = "learned",
     mixed: bool = False,
+    unmeasured: str = ONE_LABEL,
 ) -> str:
     """Return the verdict on a run.
 
@@ -29,14 +30,15 @@ def verdict(
         worth: Labels that the unlabeled images were worth.
         pool_use: Whether anything learned from the unlabeled images, or why nothing did.
         mixed: Held-out figures are weighted to the pool's estimated class shares, which differ much.
+        unmeasured: Why nothing could be held out, where that is so.
     """
     alone = chosen.rung == labels_only.rung
     if pool_use != "learned":
         sentence = _unused(counts, _name(labels_only.rung), pool_use)
     elif alone:
-        sentence = _lost(counts, _name(labels_only.rung), gain, mixed)
+        sentence = _lost(counts, _name(labels_only.rung), gain, mixed, unmeasured)
     else:
-        sentence = _won(counts, _name(labels_only.rung), _name(chosen.rung), gain, claim)
+        sentence = _won(counts, _name(labels_only.rung), _name(chosen.rung), gain, claim, unmeasured)
     if chosen.test is not None:
         sentence += f" On {counts.test:,} test images: {_both(chosen.test, labels_only.test, alone)}."
     if mixed and chosen.balanced_held_out is not None:
@@ -61,12 +63,12 @@ def _unused(counts: Counts, opponent: str, why: PoolUse) -> str:
     return f"There were no unlabeled images, so {best}."
 
 
-def _lost(counts: Counts, opponent: str, gain: Interval | None, mixed: bool) -> str:
+def _lost(counts: Counts, opponent: str, gain: Interval | None, mixed: bool, unmeasured: str) -> str:
     images = f"the {counts.unlabeled:,} unlabeled images"
     if gain is None:
         return (
             f"Chosen by experience on other data, not by measurement: you get {opponent} from your {counts.labeled:,} labels "
-            f"alone; with one label in a class it cannot be measured whether {images} help."
+            f"alone; with {unmeasured} it cannot be measured whether {images} help."
         )
     if points(gain) <= 0:
         return (
@@ -80,10 +82,12 @@ def _lost(counts: Counts, opponent: str, gain: Interval | None, mixed: bool) -> 
     )
 
 
-def _won(counts: Counts, opponent: str, name: str, gain: Interval | None, claim: bool) -> str:
+def _won(
+    counts: Counts, opponent: str, name: str, gain: Interval | None, claim: bool, unmeasured: str
+) -> str:
     if gain is None:
         return (
-            f"Chosen by experience on other data, not by measurement: {name}; with one label in a class a gain "
+            f"Chosen by experience on other data, not by measurement: {name}; with {unmeasured} a gain "
             "cannot be measured on held-out labels."
         )
     if claim:
