@@ -7,6 +7,7 @@ from fallow.data.checks import check_trainable, limit_validation
 from fallow.data.clean import Conflict, Leak, TwinGroup
 from fallow.data.folds import assign_folds, default_folds
 from fallow.data.images import ImageError, PixelScale, decode, looks_like_image
+from fallow.data.pixels import read_pixels
 from fallow.data.reader import ImageReader
 from fallow.data.scan import byte_hash
 from fallow.data.sources import (
@@ -56,4 +57,5 @@ __all__ = [
     "open_source",
     "printable",
     "read_image_file",
+    "read_pixels",
 ]

@@ -1,0 +1,43 @@
+"""How do steps run? Loop, optimizers, schedules, averages, checkpoints, health. It knows no algorithm."""
+
+from fallow.engine.checkpoint import load_checkpoint, save_checkpoint
+from fallow.engine.ema import Ema
+from fallow.engine.feed import Change, Feed, Material, Mix
+from fallow.engine.health import Diverged, Finding, Watch
+from fallow.engine.loggers import TRACKERS, JsonLines, Logger, Tracker, make_loggers
+from fallow.engine.loop import Loop, Outcome, Place, make_fabric, time_steps
+from fallow.engine.optim import lr_scale, make_optimizer, parameter_groups, set_lr
+from fallow.engine.seeds import Stream, derive, generator
+from fallow.engine.settings import LoopSettings, Precision
+
+__all__ = [
+    "TRACKERS",
+    "Change",
+    "Diverged",
+    "Ema",
+    "Feed",
+    "Finding",
+    "JsonLines",
+    "Logger",
+    "Loop",
+    "LoopSettings",
+    "Material",
+    "Mix",
+    "Outcome",
+    "Place",
+    "Precision",
+    "Stream",
+    "Tracker",
+    "Watch",
+    "derive",
+    "generator",
+    "load_checkpoint",
+    "lr_scale",
+    "make_fabric",
+    "make_loggers",
+    "make_optimizer",
+    "parameter_groups",
+    "save_checkpoint",
+    "set_lr",
+    "time_steps",
+]

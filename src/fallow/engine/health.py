@@ -1,0 +1,196 @@
+"""Does it learn? Research code fails silently: this says in a sentence what is wrong, and what helps."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fallow.methods import Step
+
+_GROWN = 1.5
+"""The loss has grown when it is this many times what it was in the first steps."""
+_UNUSED, _ALL = 0.005, 0.995
+_ONE_CLASS = 0.9
+_EARLY, _LATE = 0.04, 0.25
+"""Shares of the run from which a check speaks: failures that need no patience, and those that do."""
+_CHANCE = 0.03
+_SMALLEST = 5
+
+
+class Diverged(Exception):
+    """A loss that is no number: nothing that comes after it means anything."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a person should know about a fit.
+
+    Attributes:
+        kind: Short name: ``growing``, ``chance``, ``unused``, ``all used``, ``one class``, ``never predicted``.
+        step: When it was first seen.
+        sentence: What is wrong and what helps.
+    """
+
+    kind: str
+    step: int
+    sentence: str
+
+
+class Watch:
+    """Sees every step and looks at the figures now and then, so that an accelerator is not waited for.
+
+    Args:
+        steps: Steps planned.
+        classes: Names of the classes, for sentences.
+        chance_loss: Supervised loss of a model that knows nothing, ln(classes) for classification; None: unknown.
+        tell: Told each finding when it is first seen, in a sentence.
+    """
+
+    def __init__(
+        self,
+        steps: int,
+        classes: Sequence[str] = (),
+        chance_loss: float | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        self.steps, self.classes, self.chance_loss = steps, tuple(classes), chance_loss
+        self._tell, self._told = tell, set[str]()
+        self.every = max(1, steps // 100)
+        self.findings: dict[str, Finding] = {}
+        self._pending: list[dict[str, Tensor]] = []
+        self._seen = max(_SMALLEST, steps // 50)
+        self._losses: deque[float] = deque(maxlen=self._seen)
+        self._first: list[float] = []
+        self._used: deque[float] = deque(maxlen=self._seen)
+        self._guessed: deque[Tensor] = deque(maxlen=max(2 * self._seen, steps // 10))
+
+    def see(self, step: int, made: Step) -> dict[str, float] | None:
+        """Take the figures of a step; return them in words' reach (mean over the last few) when they were looked at.
+
+        Raises:
+            Diverged: A loss is not finite; the first such step is named.
+        """
+        figures = {k: v.detach() for k, v in _tensors(made).items()}
+        self._pending.append(figures)
+        if (step + 1) % self.every and step + 1 < self.steps:
+            return None
+        return self._look(step)
+
+    def _look(self, step: int) -> dict[str, float]:
+        first = step - len(self._pending) + 1
+        names = {name for figures in self._pending for name in figures if figures[name].ndim == 0}
+        columns = {
+            n: torch.stack([f[n].float() for f in self._pending if n in f]).cpu().tolist() for n in names
+        }
+        for offset, loss in enumerate(columns["loss"]):
+            if not math.isfinite(loss):
+                raise Diverged(
+                    f"the loss is {loss} at step {first + offset}: lower the learning rate with --set optimization.lr, "
+                    "or take --set optimization.precision=fp32"
+                )
+        supervised = columns.get("supervised_loss", columns["loss"])
+        self._losses.extend(supervised)
+        self._first.extend(supervised[: max(0, _SMALLEST - len(self._first))])
+        self._used.extend(columns.get("utilization", ()))
+        guessed = [f["pseudo_classes"].float().cpu() for f in self._pending if "pseudo_classes" in f]
+        self._guessed.extend(guessed)
+        self._pending.clear()
+        self._check(step)
+        return {name: sum(column) / len(column) for name, column in columns.items()}
+
+    def _check(self, step: int) -> None:
+        done = (step + 1) / self.steps
+        standing = {f.kind: f for f in (*self._loss_checks(step, done), *self._pool_checks(step, done))}
+        for kind in standing.keys() - self._told if self._tell is not None else ():
+            self._told.add(kind)
+            self._tell(f"at step {step + 1} of {self.steps}: {standing[kind].sentence}")  # type: ignore[misc]
+        # What was seen before keeps its first step; what no longer holds is forgotten.
+        self.findings = {kind: self.findings.get(kind, found) for kind, found in standing.items()}
+
+    def _loss_checks(self, step: int, done: float) -> list[Finding]:
+        found, loss = [], sum(self._losses) / len(self._losses)
+        begun = sum(self._first) / len(self._first)
+        if (
+            done >= _EARLY / 2
+            and step >= _SMALLEST
+            and loss > _GROWN * max(begun, self.chance_loss or 0.0, 0.1)
+        ):
+            found.append(
+                Finding(
+                    "growing",
+                    step,
+                    f"the loss grows instead of falling ({begun:.2f} at first, {loss:.2f} now): the learning rate is too "
+                    "high, lower it with --set optimization.lr",
+                )
+            )
+        chance = self.chance_loss
+        if chance is not None and done >= _LATE and abs(loss - chance) < _CHANCE * chance:
+            found.append(
+                Finding(
+                    "chance",
+                    step,
+                    f"the loss stays at its chance value {chance:.2f}: the network is not learning, whatever else looks "
+                    "healthy; try another learning rate (--set optimization.lr), and look at whether the labels are right",
+                )
+            )
+        return found
+
+    def _pool_checks(self, step: int, done: float) -> list[Finding]:
+        found: list[Finding] = []
+        if self._used and done >= _EARLY:
+            used = sum(self._used) / len(self._used)
+            if used < _UNUSED:
+                found.append(
+                    Finding(
+                        "unused",
+                        step,
+                        f"only {used:.1%} of the unlabeled images pass the threshold, so that they teach nothing: take a "
+                        "method whose threshold adapts (--method softmatch or freematch)",
+                    )
+                )
+            elif used > _ALL and done <= 2 * _EARLY:
+                found.append(
+                    Finding(
+                        "all used",
+                        step,
+                        "all unlabeled images pass the threshold from the start, so that it sorts nothing out: the "
+                        "network is too sure of itself, calibrate it or raise the threshold",
+                    )
+                )
+        if self._guessed and done >= _EARLY:
+            found += self._class_checks(step, done)
+        return found
+
+    def _class_checks(self, step: int, done: float) -> list[Finding]:
+        counts = torch.stack(list(self._guessed)).sum(0)
+        share = counts / counts.sum().clamp_min(1)
+        if len(counts) > 1 and float(share.max()) > max(_ONE_CLASS, 1.5 / len(counts)):
+            name = self._named([int(share.argmax())])
+            sentence = (
+                f"{float(share.max()):.0%} of the unlabeled images are called {name}: the labels the network gives itself "
+                "have collapsed onto it; take --method adamatch, or label more of the other classes"
+            )
+            return [Finding("one class", step, sentence)]
+        never = [c for c in range(len(counts)) if not counts[c]]
+        if never and done >= _LATE:
+            sentence = (
+                f"no unlabeled image is called {self._named(never)}: either there is none in the pool, or the network does "
+                "not know the class; a few more labels of it would help"
+            )
+            return [Finding("never predicted", step, sentence)]
+        return []
+
+    def _named(self, which: list[int]) -> str:
+        names = [f"'{self.classes[c]}'" if c < len(self.classes) else f"class {c}" for c in which]
+        return ", ".join(names[:5]) + (f" and {len(names) - 5} others" if len(names) > 5 else "")
+
+
+def _tensors(made: Step) -> Mapping[str, Tensor]:
+    """Return all figures of a step as tensors."""
+    found = {**made.logs, **made.health, "loss": made.loss}
+    return {k: v if isinstance(v, Tensor) else torch.tensor(float(v)) for k, v in found.items()}

@@ -1,0 +1,247 @@
+"""The loop: batch, loss, gradient, step, average. It knows no method, no task and no file format."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from fallow.engine.checkpoint import load_checkpoint, save_checkpoint
+from fallow.engine.context import Errand, LoopContext, Trainee
+from fallow.engine.ema import Ema
+from fallow.engine.feed import Feed
+from fallow.engine.health import Diverged, Finding, Watch
+from fallow.engine.loggers import Logger, make_loggers
+from fallow.engine.optim import make_optimizer, parameter_groups, set_lr
+from fallow.engine.seeds import derive
+from fallow.engine.settings import LoopSettings
+from fallow.methods import JointMethod, Method, TeacherKind
+from fallow.types import Progress, silent
+
+_CHECKPOINT_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a fit keeps what it needs to go on after a kill, and its figures.
+
+    Attributes:
+        folder: A folder of its own.
+        name: What the fit is called in trackers.
+        trackers: ``tensorboard``, ``wandb``, ``mlflow``: any of them.
+    """
+
+    folder: Path
+    name: str = "fit"
+    trackers: tuple[str, ...] = ()
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file that a fit goes on from."""
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def log(self) -> Path:
+        """The figures, one JSON line a look."""
+        return self.folder / "train.jsonl"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a fit leaves.
+
+    Attributes:
+        network: The trained network: its moving average where one was kept.
+        method: The method with its state (a head of its own, say), averaged likewise.
+        steps: Steps that were done; fewer than planned when the clock cut the fit.
+        findings: What a person should know.
+        figures: Means of the last figures.
+        seconds: What this process spent.
+    """
+
+    network: nn.Module
+    method: Method
+    steps: int
+    findings: tuple[Finding, ...]
+    figures: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class Loop:
+    """One fit of one network by one method.
+
+    Args:
+        network: Has ``features(images)`` and ``head``; changed in place.
+        method: Turns a batch into a loss; `Method.build` was called.
+        feed: Makes batches.
+        settings: How to train.
+        fabric: Device, precision and processes; None makes one.
+        place: Where to keep a checkpoint and figures; None keeps nothing.
+        classes: Names of the classes, for sentences.
+        chance_loss: Supervised loss of a model that knows nothing; None: unknown.
+        progress: Told how many steps are done.
+        title: What the progress line calls it.
+        tell: Told in a sentence when something looks wrong.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        method: Method,
+        feed: Feed,
+        settings: LoopSettings,
+        *,
+        fabric: Fabric | None = None,
+        place: Place | None = None,
+        classes: Sequence[str] = (),
+        chance_loss: float | None = None,
+        progress: Progress = silent,
+        title: str = "train",
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        self.feed, self.settings, self.place = feed, settings, place
+        self.progress, self.title = progress, title
+        self.fabric = fabric or make_fabric(settings)
+        self.trainee = Trainee(network, method)
+        if self.fabric.device.type != "mps":
+            self.trainee.to(memory_format=torch.channels_last)
+        groups = parameter_groups([_body(network), method], network.head, settings)  # type: ignore[arg-type]
+        self.wrapped, self.optimizer = self.fabric.setup(self.trainee, make_optimizer(groups, settings))
+        self.ema = Ema(self.trainee, settings.ema_decay) if settings.ema_decay > 0 else None
+        follows: TeacherKind = method.follows if isinstance(method, JointMethod) else "self"
+        self.ctx = LoopContext(self.fabric, self.trainee, self.ema, follows, settings.steps)
+        self.watch = Watch(settings.steps, classes, chance_loss, tell)
+
+    def run(self, stop: Callable[[int, float], bool] | None = None) -> Outcome:
+        """Train from where the checkpoint is to the last step.
+
+        Args:
+            stop: Asked before each step with its number and the seconds spent; True ends the fit there.
+
+        Raises:
+            Diverged: The loss is no number any more.
+        """
+        start, extra = self._resume()
+        loggers: tuple[Logger, ...] = ()
+        if self.place is not None and self.fabric.is_global_zero:
+            loggers = make_loggers(self.place.log, self.place.trackers, self.place.name, start)
+        begun = saved = time.monotonic()
+        step, figures = start, dict(extra.get("figures", {}))
+        try:
+            for step in range(start, self.settings.steps):
+                if stop is not None and stop(step, time.monotonic() - begun):
+                    break
+                seen = self._step(step)
+                if seen is not None:
+                    figures = seen
+                    for logger in loggers:
+                        logger.log(step, {**figures, "lr": float(self.optimizer.param_groups[0]["lr"])})
+                self.progress(self.title, step + 1, self.settings.steps)
+                if self.place is not None and time.monotonic() - saved > _CHECKPOINT_SECONDS:
+                    self.save(step + 1, {"figures": figures})
+                    saved = time.monotonic()
+            else:
+                step = self.settings.steps
+        finally:
+            for logger in loggers:
+                logger.close()
+        final = self.trainee if self.ema is None else self.ema.module
+        assert isinstance(final, Trainee)
+        found = tuple(self.watch.findings.values())
+        return Outcome(final.network, final.method, step, found, figures, time.monotonic() - begun)
+
+    def _step(self, step: int) -> dict[str, float] | None:
+        settings = self.settings
+        torch.manual_seed(derive(settings.seed, "network", step, self.fabric.global_rank))
+        set_lr(self.optimizer, step, settings)
+        self.ctx.step = step
+        self.trainee.train()
+        for part in range(settings.accumulate):
+            errand = Errand(self.feed.batch(step, part), self.ctx)
+            with self.fabric.no_backward_sync(self.wrapped, enabled=part < settings.accumulate - 1):
+                loss = self.wrapped(errand)
+                self.fabric.backward(loss / settings.accumulate)
+        if settings.clip:
+            self.fabric.clip_gradients(
+                self.wrapped, self.optimizer, max_norm=settings.clip, error_if_nonfinite=False
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update()
+        self.trainee.method.after_step(self.ctx)
+        return self.watch.see(step, errand.step)
+
+    def save(self, step: int, extra: dict[str, object]) -> None:
+        """Keep everything that the next step depends on."""
+        if self.place is not None and self.fabric.is_global_zero:
+            self.place.folder.mkdir(parents=True, exist_ok=True)
+            save_checkpoint(
+                self.place.checkpoint,
+                self.trainee,
+                self.ema,
+                self.optimizer,
+                self.settings,
+                step,
+                extra,
+            )
+
+    def _resume(self) -> tuple[int, dict[str, dict[str, float]]]:
+        if self.place is None:
+            return 0, {}
+        return load_checkpoint(self.place.checkpoint, self.trainee, self.ema, self.optimizer, self.settings)
+
+
+def time_steps(loop: Loop, count: int = 3) -> float:
+    """Return the seconds that a step takes on this machine now: the fastest of a few, after one to warm up.
+
+    The loop is used up by it: its network has taken the steps.
+    """
+    times = []
+    for step in range(count + 1):
+        begun = time.monotonic()
+        loop._step(step % loop.settings.steps)
+        if loop.fabric.device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.monotonic() - begun)
+    return min(times[1:])
+
+
+def make_fabric(settings: LoopSettings, device: str = "auto") -> Fabric:
+    """Return the device, precision and processes to train with.
+
+    Under torchrun or Slurm all their processes take part; without, this one does.
+
+    Args:
+        settings: Says the precision.
+        device: ``auto`` (CUDA, else Apple's MPS, else CPU), ``cpu``, ``cuda`` or ``mps``.
+    """
+    import os
+
+    precision = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[settings.precision]
+    processes = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", str(processes))))
+    strategy = "ddp" if processes > 1 else "auto"
+    fabric = Fabric(
+        accelerator=device,
+        strategy=strategy,
+        devices=local if processes > 1 else 1,
+        num_nodes=max(1, processes // local),
+        precision=precision,  # type: ignore[arg-type]
+    )
+    if processes > 1:
+        fabric.launch()
+    return fabric
+
+
+def _body(network: nn.Module) -> nn.Module:
+    """Return the network without its head, for the groups of parameters."""
+    return nn.ModuleList([child for name, child in network.named_children() if name != "head"])
+
+
+__all__ = ["Diverged", "Loop", "Outcome", "Place", "make_fabric", "time_steps"]

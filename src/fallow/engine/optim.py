@@ -1,0 +1,66 @@
+"""Optimizers and the learning rate over time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from fallow.engine.settings import LoopSettings
+
+_BETAS = (0.9, 0.999)
+_MOMENTUM = 0.9
+
+
+def lr_scale(step: int, settings: LoopSettings) -> float:
+    """Return the learning rate of a step as a share of its peak: linear warm-up, then half a cosine down to ``floor``.
+
+    Loshchilov and Hutter 2017, arXiv 1608.03983, eq. 5, without restarts. The first step is not wasted on a rate of zero.
+    """
+    warm = math.ceil(settings.warmup * settings.steps)
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    progress = (step - warm) / max(settings.steps - warm, 1)
+    return settings.floor + (1 - settings.floor) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def parameter_groups(
+    body: Iterable[nn.Module], head: nn.Module, settings: LoopSettings
+) -> list[dict[str, object]]:
+    """Return the groups of trainable parameters: decayed or not, body or head.
+
+    Weights with one dimension (biases, norms) and scalars are not decayed: shrinking them regularizes nothing and, under
+    layer-wise rates, makes training diverge. ``peak`` holds the learning rate that `lr_scale` multiplies.
+    """
+    head_lr = settings.lr if settings.head_lr is None else settings.head_lr
+    groups: list[dict[str, object]] = []
+    for modules, peak in ((list(body), settings.lr), ([head], head_lr)):
+        found = [p for module in modules for p in module.parameters() if p.requires_grad]
+        for decay, chosen in (
+            (settings.weight_decay, [p for p in found if p.ndim > 1]),
+            (0.0, [p for p in found if p.ndim <= 1]),
+        ):
+            if chosen:
+                groups.append({"params": chosen, "weight_decay": decay, "lr": peak, "peak": peak})
+    return groups
+
+
+def make_optimizer(groups: list[dict[str, object]], settings: LoopSettings) -> torch.optim.Optimizer:
+    """Return the optimizer; decay is decoupled from the gradient in ``adamw`` (arXiv 1711.05101) and ``lamb`` (1904.00962)."""
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=settings.lr, momentum=_MOMENTUM, nesterov=True)
+    if settings.optimizer == "lamb":
+        from timm.optim import Lamb
+
+        lamb: torch.optim.Optimizer = Lamb(groups, lr=settings.lr, betas=_BETAS)
+        return lamb
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=_BETAS)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, step: int, settings: LoopSettings) -> None:
+    """Set the learning rate of every group for a step."""
+    scale = lr_scale(step, settings)
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * scale

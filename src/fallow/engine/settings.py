@@ -1,0 +1,72 @@
+"""How a network is trained, as plain values: what a rung decides, a checkpoint checks and a report shows."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, Self
+
+from fallow.types import JsonObject
+
+OptimizerName = Literal["adamw", "sgd", "lamb"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """What the loop needs to know.
+
+    Attributes:
+        steps: Optimizer steps in all.
+        batch_size: Labeled images a step, over all processes.
+        unlabeled_batch: Unlabeled images a step, over all processes; 0 for methods that look at none.
+        optimizer: ``adamw`` (pretrained networks and short runs), ``sgd`` (Nesterov momentum 0.9) or ``lamb``.
+        lr: Peak learning rate of backbone and method.
+        head_lr: Peak learning rate of the head; None is ``lr``. A fresh head on a pretrained backbone needs more.
+        weight_decay: On weights of two and more dimensions only: biases and norms decay into nothing useful.
+        warmup: Share of the steps over which the learning rate rises linearly from 0.
+        floor: Learning rate at the end of the cosine, as a share of the peak.
+        ema_decay: Decay of the moving average of the weights: 0.99 looks back about 100 steps, 0.999 about 1,000. 0: no
+            average is kept.
+        clip: Largest norm of the gradient; 0 is no limit.
+        accumulate: Batches whose gradients are summed for a step.
+        precision: Arithmetic of forward and backward; weights stay float32.
+        gradient_checkpointing: Recompute activations instead of keeping them: less memory, a third more time.
+        seed: Seed of everything random.
+    """
+
+    steps: int
+    batch_size: int = 32
+    unlabeled_batch: int = 0
+    optimizer: OptimizerName = "adamw"
+    lr: float = 1e-3
+    head_lr: float | None = None
+    weight_decay: float = 0.05
+    warmup: float = 0.05
+    floor: float = 0.0
+    ema_decay: float = 0.999
+    clip: float = 1.0
+    accumulate: int = 1
+    precision: Precision = "fp32"
+    gradient_checkpointing: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_size < 1 or self.unlabeled_batch < 0 or self.accumulate < 1:
+            raise ValueError(
+                "steps, batch_size and accumulate should be 1 or more, and unlabeled_batch 0 or more"
+            )
+        if not (self.lr > 0 and 0 <= self.warmup < 1 and 0 <= self.floor <= 1 and 0 <= self.ema_decay < 1):
+            raise ValueError("lr should be above 0; warmup and ema_decay in 0..1, below 1; floor in 0..1")
+
+    def with_steps(self, steps: int) -> Self:
+        """Return the same settings for another number of steps."""
+        return replace(self, steps=steps)
+
+    def to_json(self) -> JsonObject:
+        """Return the settings as JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Rebuild settings."""
+        return cls(**data)
