@@ -232,7 +232,7 @@ def make_fabric(settings: LoopSettings, device: str = "auto") -> Fabric:
         strategy=strategy,
         devices=local if processes > 1 else 1,
         num_nodes=max(1, processes // local),
-        precision=precision,  # type: ignore[arg-type]
+        precision=precision,
     )
     if processes > 1:
         fabric.launch()

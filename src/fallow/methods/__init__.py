@@ -15,6 +15,7 @@ from fallow.methods.base import (
 from fallow.methods.joint import JOINT, joint_method
 from fallow.methods.mix import estimate_mix
 from fallow.methods.neighbors import Neighbors, find_neighbors
+from fallow.methods.noisy_student import NoisyStudent
 from fallow.methods.propagation import (
     PropagateOptions,
     Propagation,
@@ -27,6 +28,7 @@ from fallow.methods.propagation import (
 )
 from fallow.methods.registry import registry
 from fallow.methods.spread import affinity, spread, spread_labels
+from fallow.methods.supervised import Supervised
 
 __all__ = [
     "JOINT",
@@ -35,12 +37,14 @@ __all__ = [
     "Method",
     "MethodInfo",
     "Neighbors",
+    "NoisyStudent",
     "PropagateOptions",
     "Propagation",
     "PropagationInputs",
     "Step",
     "StepContext",
     "Strength",
+    "Supervised",
     "TeacherKind",
     "Views",
     "affinity",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fallow.tasks import FeatureInfo, Task, View
 
 Strength = Literal["none", "weak", "strong"]
-Family = Literal["graph", "joint", "pretrain"]
+Family = Literal["supervised", "graph", "joint", "pretrain"]
 TeacherKind = Literal["self", "ema"]
 
 
@@ -27,7 +27,7 @@ class MethodInfo:
     Attributes:
         name: Name on the command line.
         title: A few words.
-        family: ``graph`` (frozen features), ``joint`` (labels and pool together), ``pretrain`` (no labels).
+        family: ``supervised`` (labels only), ``graph`` (frozen features), ``joint`` (labels and pool together), ``pretrain`` (no labels).
         paper: Authors, year and arXiv number or venue.
         needs: What must be there (``labels``, ``unlabeled``, ``weights``, ``gpu``).
         suits: When it is a good choice, one sentence.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,8 @@ class RungContext:
         plan: What may be embedded.
         progress: Who watches.
         scratch: Artefacts that rungs of the *same fold* share, by (fold key, name).
+        workdir: Where the fit at hand keeps what it needs to go on after a kill; None keeps nothing.
+        tell: Takes a sentence that a person should read while a fit goes on.
     """
 
     data: StudyData
@@ -45,6 +49,8 @@ class RungContext:
     plan: SpacePlan
     progress: Progress = silent
     scratch: dict[tuple[str, str], Any] = field(default_factory=dict)
+    workdir: Path | None = None
+    tell: Callable[[str], None] = field(default=lambda sentence: None)
 
     # Cached: a list of 100,000 names and hashes takes longer to make than most of what is asked of it.
     @cached_property

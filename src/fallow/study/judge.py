@@ -83,6 +83,10 @@ class Judge:
         found = self._compare(info.name, best.name, expected, self._expected(best), mix)
         return Judgment(info, keep(found, info.cheap), found.p_better, prior_gain, seconds, note)
 
+    def promising(self, info: RungInfo) -> bool:
+        """Say whether a rung would be kept by what it did on other data alone."""
+        return keep(compare(None, self._expected(info)), info.cheap)
+
     def results(
         self, judgments: Sequence[Judgment], mix: NDArray[np.float64] | None
     ) -> tuple[RungResult, ...]:

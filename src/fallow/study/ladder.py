@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -20,14 +19,16 @@ from fallow.study.calibrate import calibrate
 from fallow.study.clock import Clock
 from fallow.study.context import RungContext
 from fallow.study.data import StudyData, plan_folds
+from fallow.study.effort import Effort, share_of, unmeasurable
 from fallow.study.evidence import OutOfFold
+from fallow.study.fits import Fits
 from fallow.study.judge import Judge, Judgment, pool_mix, weights_decision
 from fallow.study.leave import keep_model, leave, model_rung
 from fallow.study.pace import Pace, embed_everything, image_seconds
 from fallow.study.plan import SpacePlan, as_before, plan_spaces, pool_order, without_weights
 from fallow.study.replay import followed, planned
-from fallow.study.rung import Candidate, Fold, Rung
-from fallow.study.rungs import RUNGS, Below
+from fallow.study.rung import Candidate, Rung, Workload
+from fallow.study.rungs import RUNGS
 from fallow.study.stage import Stage, StagePlan, note_elapsed
 from fallow.tasks import classification_task
 from fallow.types import RungName
@@ -155,6 +156,7 @@ class Study:
             self.clock,
             self.plan,
             progress=self.screen.progress,
+            tell=self.screen.note,
         )
 
     def _follow(self) -> None:
@@ -200,18 +202,36 @@ class Study:
         plan = stage.plan()
         name = rung.info.name
         if plan is None and name in self.config.replay.folds:
-            plan = StagePlan(self.config.replay.folds[name])
+            replay = self.config.replay
+            plan = StagePlan(replay.folds[name], steps=replay.steps.get(name))
             stage.keep_plan(plan)
         if plan is None and best is not None and stage.final() is None:
-            plan = self.pace.skip(name, rung.estimate(ctx).seconds)
+            plan = (
+                self._effort(ctx, rung) if rung.workload else self.pace.skip(name, rung.estimate(ctx).seconds)
+            )
             if plan is not None:
                 stage.keep_plan(plan)
-        if plan is None or not plan.skipped:
+        if plan is None:
             return False
-        self._heed(plan)
-        return True
+        self.heed(plan)
+        return plan.skipped
 
-    def _heed(self, plan: StagePlan) -> None:
+    def _effort(self, ctx: RungContext, rung: Rung) -> StagePlan:
+        """Plan steps and folds of a trained rung."""
+        assert rung.workload is not None
+        name, asked = rung.info.name, self.config.optimization.steps
+        if not self.folds and not self.judge.promising(rung.info):
+            return unmeasurable(name)
+        share = share_of(name, self.names)
+        parts = self._parts() or 1
+        there = min(len(self.folds), parts if parts > 2 else 2 * parts)
+        trained = [n for n in self.stages if RUNGS[n].workload is not None]
+        there = min([there, *(self.evidence.folds(n) for n in trained)])
+        workload = rung.workload if asked == "auto" else Workload(asked, asked, asked)
+        step = rung.estimate(ctx).seconds
+        return Effort(name, share * self.pace.left, step, workload, there).plan()
+
+    def heed(self, plan: StagePlan) -> None:
         """Tell what was cut."""
         if plan.note:
             self.notes.append(plan.note)
@@ -224,8 +244,9 @@ class Study:
         self.screen.stage(name)
         self.stages[name] = stage
         before, started = stage.seconds(), time.monotonic()
-        note = self._held_out_fits(ctx, rung, stage)
-        fitted, fresh = self._final(ctx, rung, stage)
+        fits = Fits(self, ctx, rung, stage)
+        note = fits.held_out()
+        fitted, fresh = fits.final()
         temperature, decision = calibrate(name, self.evidence, self._parts())
         self.decisions.add(decision)
         self.evidence.calibrate(name, temperature)
@@ -251,63 +272,6 @@ class Study:
         """Return into how many parts the labels were dealt; 0 where a given split was held out, or nothing."""
         made = self.decisions.get("choose.folds")
         return made.value if made is not None and isinstance(made.value, int) else 0
-
-    def _held_out_fits(self, ctx: RungContext, rung: Rung, stage: Stage) -> str:
-        """Fit on as many folds as the plan says; without one the first two fits tell how many there is time for."""
-        name, plan, spent = rung.info.name, stage.plan(), stage.seconds()
-        seconds = self.pace.held_out_seconds(spent, last=name == self.names[-1])
-        last = 0.0
-        for position, fold in enumerate(self.folds):
-            if plan is not None and position >= plan.folds:
-                break
-            probs = stage.fold(fold.key, fold.held_out)
-            if probs is None:
-                cut = self.pace.cut(name, plan, position, len(self.folds), spent, last, seconds)
-                if cut is not None:
-                    plan = cut
-                    stage.keep_plan(plan)
-                    if position >= plan.folds:
-                        break
-                self.screen.progress(f"{name}: held-out fits", position, len(self.folds))
-                started = time.monotonic()
-                probs = self._fold(ctx, rung, stage, fold)
-                last = time.monotonic() - started
-                spent += last
-            self.evidence.add(name, fold.key, fold.held_out, probs)
-        if plan is None or not plan.note:
-            return ""
-        self._heed(plan)
-        return plan.note
-
-    def _fold(self, ctx: RungContext, rung: Rung, stage: Stage, fold: Fold) -> NDArray[np.float32]:
-        started = time.monotonic()
-        candidate = rung.fit(ctx, fold, Below(ctx, fold, tuple(self.fitted)))
-        images = ctx.data.images(tuple(ctx.data.labeled_ids[i] for i in fold.held_out))
-        probs: NDArray[np.float32] = candidate.predict(images).probs.numpy()
-        right = float((probs.argmax(1) == ctx.data.y[fold.held_out]).mean())
-        stage.keep_fold(fold.key, fold.held_out, probs, {**self._line(started), "accuracy": right})
-        if rung.info.name == self.names[-1]:
-            ctx.drop_scratch(fold)  # no rung will ask for this fold again
-        return probs
-
-    def _final(self, ctx: RungContext, rung: Rung, stage: Stage) -> tuple[Candidate, bool]:
-        """Return the candidate refitted on all labels, and whether it was made just now."""
-        kept = stage.final()
-        if kept is not None:
-            tensors, meta = kept
-            for made in meta["decisions"]:
-                self.decisions.add(Decision.from_json(made))
-            return rung.restore(ctx, tensors, meta["candidate"]), False
-        started, known = time.monotonic(), {d.name: d for d in self.decisions}
-        below: Mapping[RungName, Candidate] = dict(self.fitted)
-        candidate = rung.fit(ctx, None, below)
-        tensors, state = candidate.state()
-        made_now = [d.to_json() for d in self.decisions if known.get(d.name) != d]
-        stage.keep_final(tensors, {"candidate": state, "decisions": made_now}, self._line(started))
-        return candidate, True
-
-    def _line(self, started: float) -> dict[str, float]:
-        return {"seconds": time.monotonic() - started, "elapsed": self.clock.elapsed}
 
     def _write_decisions(self) -> None:
         write_json(self.run.decisions, self.decisions.to_json())

@@ -65,6 +65,21 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Workload:
+    """How many steps a trained rung makes sense with.
+
+    Attributes:
+        least: With fewer it is not worth trying.
+        enough: What is aimed at; more folds are measured rather than more steps taken.
+        most: More bring nothing that is worth the time.
+    """
+
+    least: int
+    enough: int
+    most: int
+
+
+@dataclass(frozen=True)
 class ImageSet:
     """Images that can be read when they are needed.
 
@@ -119,10 +134,11 @@ class Rung(ABC):
     """
 
     info: ClassVar[RungInfo]
+    workload: ClassVar[Workload | None] = None
 
     @abstractmethod
     def estimate(self, ctx: RungContext) -> Cost:
-        """Return what one fit would take."""
+        """Return what one fit would take; of a rung with a workload, what one step takes."""
 
     @abstractmethod
     def fit(

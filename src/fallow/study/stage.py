@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ class StagePlan:
     Attributes:
         folds: Folds that the rung is measured on.
         seconds: What the held-out fits may take in all; None where the number of folds is all that counts.
+        steps: Steps of each fit of a trained rung; None for others.
         skipped: The rung is left out.
         note: The sentence about it for a person; empty where nothing was cut.
         decision: The same as a decision; None where nothing was cut.
@@ -36,13 +38,14 @@ class StagePlan:
     skipped: bool = False
     note: str = ""
     decision: Decision | None = None
+    steps: int | None = None
 
 
 class Stage:
     """The directory ``stages/<n>-<rung>/`` of one rung.
 
     ``plan.json`` says how many folds are fitted, ``fold-<key>.safetensors`` holds the held-out positions and
-    probabilities of one fold, ``final.safetensors`` and ``final.json`` the refitted candidate, ``test.safetensors`` what
+    probabilities of one fold, ``model-<key>.*`` the candidate of a fold that is too dear to be fitted again, ``final.safetensors`` and ``final.json`` the refitted candidate, ``test.safetensors`` what
     it said of the test images, ``metrics.jsonl`` one line per fit. All but the last are written atomically; a file that
     cannot be read, or is not what was asked for, counts as not there.
     """
@@ -77,6 +80,28 @@ class Stage:
         """Keep a finished fold."""
         self._keep(f"fold-{key}.safetensors", {"held_out": held_out, "probs": probs})
         self._log({"fold": key, **line})
+
+    def candidate(self, key: str) -> tuple[dict[str, Array], dict[str, Any]] | None:
+        """Return arrays and plain values of a fold's candidate, or None."""
+        meta, tensors = self._json(f"model-{key}.json"), self._tensors(f"model-{key}.safetensors")
+        return None if tensors is None or meta is None else (tensors, meta)
+
+    def keep_candidate(self, key: str, tensors: dict[str, Array], meta: dict[str, Any]) -> None:
+        """Keep a fold's candidate, for the rungs above; to be called before `keep_fold`, which says that all is there."""
+        self._keep(f"model-{key}.safetensors", tensors)
+        write_json(self.path / f"model-{key}.json", meta)
+
+    def workdir(self, key: str) -> Path:
+        """Return the folder in which a fit works until it is kept."""
+        return self.path / f"fit-{key}"
+
+    def clear_workdir(self, key: str) -> None:
+        """Keep the figures of a fit that is done, and nothing else of its folder."""
+        folder = self.workdir(key)
+        log = folder / "train.jsonl"
+        if log.is_file():
+            log.replace(self.path / f"train-{key}.jsonl")
+        shutil.rmtree(folder, ignore_errors=True)
 
     def final(self) -> tuple[dict[str, Array], dict[str, Any]] | None:
         """Return the refitted candidate's arrays and plain values, or None."""

@@ -1,0 +1,96 @@
+"""How long trained rungs train: steps and folds are planned once, before the first, from data, speed and budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fallow.record import Decision
+from fallow.study.rung import Workload
+from fallow.study.stage import StagePlan
+from fallow.types import JsonObject, RungName
+
+_SHARES = {"finetune": 1.0, "joint": 1.2, "noisy_student": 0.8, "ensemble": 0.05}
+"""How the time left is shared by the trained rungs that are still to come."""
+_OPPONENT = 1 / 3
+"""Labels only is a funded opponent: it has at least this much of the time for training."""
+_SLOWER = 1.15
+"""A fit takes this much longer than its steps: reading, averages, held-out images."""
+_FEWEST_FOLDS = 2
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What a trained rung may spend.
+
+    Attributes:
+        name: The rung.
+        seconds: For all of its fits.
+        step: Seconds of one step.
+        workload: How many steps make sense.
+        folds: Folds that it could be measured on: no more than the trained rungs below were.
+        fits_least: Seconds that any fit takes, whatever its steps.
+    """
+
+    name: RungName
+    seconds: float
+    step: float
+    workload: Workload
+    folds: int
+    fits_least: float = 1.0
+
+    def plan(self) -> StagePlan:
+        """Return steps and folds: as many folds as leave enough steps, else few folds and fewer steps, else none."""
+        figures: JsonObject = {
+            "seconds_allowed": round(self.seconds, 1),
+            "seconds_a_step": round(self.step, 4),
+            "folds": self.folds,
+        }
+        for folds in range(self.folds, 0, -1):
+            steps = self._steps(folds)
+            if steps >= self.workload.enough:
+                return self._made(folds, min(steps, self.workload.most), figures)
+        folds = min(_FEWEST_FOLDS, self.folds)
+        steps = self._steps(folds)
+        if steps >= self.workload.least:
+            return self._made(folds, min(steps, self.workload.most), figures)
+        needed = (self.workload.least * self.step * _SLOWER + self.fits_least) * (folds + 1)
+        note = (
+            f"{self.name} was skipped: {self.workload.least} steps on {folds} folds and all labels need about {needed:.0f} s, "
+            f"and its share of the time left is {max(self.seconds, 0.0):.0f} s."
+        )
+        rule = "A trained rung is left out when its share of the time does not hold the fewest steps that make sense."
+        made = Decision(
+            f"{self.name}.folds", "skipped", "rule", rule, {**figures, "seconds_needed": round(needed, 1)}
+        )
+        return StagePlan(0, 0.0, True, note, made)
+
+    def _steps(self, folds: int) -> int:
+        each = self.seconds / (folds + 1) - self.fits_least
+        return int(each / (self.step * _SLOWER)) if each > 0 else 0
+
+    def _made(self, folds: int, steps: int, figures: JsonObject) -> StagePlan:
+        rule = "As many folds as leave enough steps for each fit in the rung's share of the time; then as many steps as fit."
+        made = Decision(
+            f"{self.name}.steps", steps, "rule", rule, {**figures, "folds": folds, "folds_there": self.folds}
+        )
+        return StagePlan(folds, decision=made, steps=steps)
+
+
+def share_of(name: RungName, names: Sequence[RungName]) -> float:
+    """Return the share of the time left that a trained rung may take.
+
+    Args:
+        name: The rung.
+        names: All rungs of the run, in order.
+    """
+    coming = [n for n in names[names.index(name) :] if n in _SHARES]
+    share = _SHARES[name] / sum(_SHARES[n] for n in coming)
+    return max(share, _OPPONENT) if name == "finetune" else share
+
+
+def unmeasurable(name: RungName) -> StagePlan:
+    """Return the plan to leave a trained rung out that nothing could ever choose."""
+    note = f"{name} was skipped: nothing can be held out to measure it, and elsewhere it did not win often enough."
+    rule = "A trained rung that cannot be measured is tried only where the prior alone would keep it."
+    return StagePlan(0, 0.0, True, note, Decision(f"{name}.folds", "skipped", "rule", rule))

@@ -1,0 +1,119 @@
+"""The fits of one rung: on every fold that there is time for, then on all labels. What is on disk is not done again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fallow.record import Decision
+from fallow.study.context import RungContext
+from fallow.study.rung import Candidate, Fold, Rung
+from fallow.study.rungs import Below
+from fallow.study.stage import Stage
+from fallow.types import RungName
+
+if TYPE_CHECKING:
+    from fallow.study.ladder import Study
+
+
+@dataclass(frozen=True)
+class Fits:
+    """Fits one rung.
+
+    Attributes:
+        study: Folds, evidence, clock, and the rungs below.
+        ctx: What rungs look at.
+        rung: The rung.
+        stage: What it leaves on disk.
+    """
+
+    study: Study
+    ctx: RungContext
+    rung: Rung
+    stage: Stage
+
+    @property
+    def name(self) -> RungName:
+        """The rung's name."""
+        return self.rung.info.name
+
+    def held_out(self) -> str:
+        """Fit on as many folds as the plan says; without one the first two fits tell how many there is time for.
+
+        Returns:
+            What was cut, in a sentence; empty where nothing was.
+        """
+        study, plan, spent = self.study, self.stage.plan(), self.stage.seconds()
+        seconds = study.pace.held_out_seconds(spent, last=self.name == study.names[-1])
+        last = 0.0
+        for position, fold in enumerate(study.folds):
+            if plan is not None and position >= plan.folds:
+                break
+            probs = self.stage.fold(fold.key, fold.held_out)
+            if probs is None:
+                cut = study.pace.cut(self.name, plan, position, len(study.folds), spent, last, seconds)
+                if cut is not None:
+                    plan = cut
+                    self.stage.keep_plan(plan)
+                    if position >= plan.folds:
+                        break
+                study.screen.progress(f"{self.name}: held-out fits", position, len(study.folds))
+                started = time.monotonic()
+                probs = self._fold(fold)
+                last = time.monotonic() - started
+                spent += last
+            study.evidence.add(self.name, fold.key, fold.held_out, probs)
+        if plan is None or not plan.note:
+            return ""
+        study.heed(plan)
+        return plan.note
+
+    def _fold(self, fold: Fold) -> NDArray[np.float32]:
+        started, study, ctx = time.monotonic(), self.study, self.ctx
+        candidate = self._fit(fold, Below(ctx, fold, tuple(study.fitted), study.stages))
+        images = ctx.data.images(tuple(ctx.data.labeled_ids[i] for i in fold.held_out))
+        probs: NDArray[np.float32] = candidate.predict(images).probs.numpy()
+        right = float((probs.argmax(1) == ctx.data.y[fold.held_out]).mean())
+        if self.rung.workload is not None:
+            tensors, meta = candidate.state()
+            self.stage.keep_candidate(fold.key, tensors, meta)
+        self.stage.keep_fold(fold.key, fold.held_out, probs, {**self._line(started), "accuracy": right})
+        self.stage.clear_workdir(fold.key)
+        if self.name == study.names[-1]:
+            ctx.drop_scratch(fold)  # no rung will ask for this fold again
+        return probs
+
+    def final(self) -> tuple[Candidate, bool]:
+        """Return the candidate refitted on all labels, and whether it was made just now."""
+        kept, decisions = self.stage.final(), self.study.decisions
+        if kept is not None:
+            tensors, meta = kept
+            for made in meta["decisions"]:
+                decisions.add(Decision.from_json(made))
+            return self.rung.restore(self.ctx, tensors, meta["candidate"]), False
+        started, known = time.monotonic(), {d.name: d for d in decisions}
+        candidate = self._fit(None, dict(self.study.fitted))
+        tensors, state = candidate.state()
+        made_now = [d.to_json() for d in decisions if known.get(d.name) != d]
+        self.stage.keep_final(tensors, {"candidate": state, "decisions": made_now}, self._line(started))
+        self.stage.clear_workdir(RungContext.scratch_key(None))
+        return candidate, True
+
+    def _fit(self, fold: Fold | None, below: Mapping[RungName, Candidate]) -> Candidate:
+        """Fit in a folder of its own, where an interrupted fit of a trained rung goes on."""
+        plan = self.stage.plan()
+        if self.rung.workload is None or plan is None:
+            return self.rung.fit(self.ctx, fold, below)
+        self.ctx.workdir = self.stage.workdir(RungContext.scratch_key(fold))
+        try:
+            return self.rung.fit(self.ctx, fold, below, plan.steps)
+        finally:
+            self.ctx.workdir = None
+
+    def _line(self, started: float) -> dict[str, float]:
+        return {"seconds": time.monotonic() - started, "elapsed": self.study.clock.elapsed}

@@ -1,0 +1,65 @@
+"""Rung 5: labels and pool train one network together."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+
+from fallow.methods import JointMethod, joint_method
+from fallow.models import Network, from_backbone
+from fallow.record import Decision
+from fallow.study.rung import RungInfo, Workload
+from fallow.study.rungs.network import TrainedCandidate
+from fallow.study.rungs.trained import Below, TrainedRung
+from fallow.study.trained.fit import Fit
+from fallow.study.trained.recipe import look_back
+from fallow.study.trained.start import linear_of
+
+_DEFAULT = "softmatch"
+
+
+class JointRung(TrainedRung):
+    """SoftMatch, or the method that was asked for, from the fine-tuned network."""
+
+    info: ClassVar[RungInfo] = RungInfo(
+        "joint", "network trained on labels and pool together", False, False, True
+    )
+    workload = Workload(least=100, enough=500, most=3000)
+
+    def network(self, fit: Fit, below: Below) -> Network:
+        """Start from the fine-tuned network of the same fold: its guesses are worth learning from."""
+        tuned = below.get("finetune") if below else None
+        if not isinstance(tuned, TrainedCandidate):
+            return super().network(fit, below)
+        (backbone,) = tuned.networks.values()
+        head = linear_of(tuned)
+        return from_backbone(backbone, head, fit.plan.size, trainable=fit.plan.trainable)
+
+    def method(self, fit: Fit, below: Below, steps: int) -> JointMethod:
+        """Return the method, aligned to the pool's estimated class shares where a rung below estimated them."""
+        asked, name = fit.ctx.config.joint, fit.ctx.config.method
+        known = [c.mix for c in below.values() if c.mix is not None]
+        mix = torch.from_numpy(known[-1]).float() if known else None
+        options: dict[str, Any] = {"momentum": look_back(steps)}
+        if asked.teacher != "auto":
+            options["follows"] = asked.teacher
+        if isinstance(asked.unlabeled_weight, int | float):
+            options["unlabeled_weight"] = float(asked.unlabeled_weight)
+        if fit.fold is None and below:
+            pinned = name != "auto"
+            rule = (
+                "Asked for."
+                if pinned
+                else "Soft weights waste no image and trust none blindly: safe on most data."
+            )
+            fit.ctx.decisions.add(
+                Decision(
+                    "method",
+                    _DEFAULT if name == "auto" else name,
+                    "user" if pinned else "rule",
+                    rule,
+                    pinned=pinned,
+                )
+            )
+        return joint_method(_DEFAULT if name == "auto" else name, fit.ctx.task, mix=mix, **options)

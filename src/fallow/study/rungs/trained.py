@@ -1,0 +1,100 @@
+"""What rungs 4 to 7 have in common: a network, a method, a loop."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fallow.engine import Loop, derive
+from fallow.methods import JointMethod
+from fallow.models import Network, from_backbone
+from fallow.study.context import RungContext
+from fallow.study.rung import Candidate, Cost, Fold, Rung, Workload
+from fallow.study.rungs.network import TrainedCandidate
+from fallow.study.trained.fit import Fit, mixing, record_training, step_seconds, timed_settings
+from fallow.study.trained.network import starting_backbone
+from fallow.study.trained.start import fitted_head
+from fallow.tasks import FeatureInfo
+from fallow.types import JsonObject, RungName
+
+Below = Mapping[RungName, Candidate]
+
+
+class TrainedRung(Rung):
+    """A rung that trains a network by a method.
+
+    Attributes:
+        workload: How many steps make sense.
+        joint: Whether the pool takes part.
+        mix: How labeled images are mixed where nobody asked.
+    """
+
+    workload: ClassVar[Workload]
+    joint: ClassVar[bool] = True
+    mix: ClassVar[str] = "none"
+
+    @abstractmethod
+    def method(self, fit: Fit, below: Below, steps: int) -> JointMethod:
+        """Return the method of a fit; ``below`` is empty when only a step's time is measured."""
+
+    def network(self, fit: Fit, below: Below) -> Network:
+        """Return the network to start from: the plan's, with a head that knows the labels where its features are good."""
+        backbone = starting_backbone(fit.ctx, derive(fit.ctx.seed(fit.fold), "weights") % 2**31)
+        head = fit.ctx.task.head(FeatureInfo(backbone.dim_at(fit.plan.size)))
+        assert isinstance(head, nn.Linear)
+        if fit.plan.scratch or not below:
+            torch.nn.init.zeros_(head.weight)  # all classes alike: the first steps are about features
+            torch.nn.init.zeros_(head.bias)
+        else:
+            fitted_head(fit.ctx, fit.fold, head)
+        return from_backbone(backbone, head, fit.plan.size, trainable=fit.plan.trainable)
+
+    def estimate(self, ctx: RungContext) -> Cost:
+        """Return the time of one step."""
+
+        def make() -> Loop:
+            fit = Fit.of(ctx, None, joint=self.joint)
+            settings = timed_settings(fit)
+            method = self._built(fit, {}, settings.steps)
+            return fit.loop(self.network(fit, {}), method, settings, title="", mix=mixing(ctx, self.mix))
+
+        return Cost(step_seconds(ctx, self.info.name, make))
+
+    def fit(
+        self, ctx: RungContext, fold: Fold | None, below: Below, steps: int | None = None
+    ) -> TrainedCandidate:
+        """Train on the labels outside of ``fold`` for the planned number of steps."""
+        assert steps is not None  # the ladder plans every fit of a trained rung
+        fit = Fit.of(ctx, fold, joint=self.joint)
+        settings = fit.settings(steps)
+        network, method = self.network(fit, below), self._built(fit, below, steps)
+        loop = fit.loop(
+            network,
+            method,
+            settings,
+            title=f"{self.info.name}: steps",
+            place=fit.place(self.info.name),
+            mix=mixing(ctx, self.mix),
+        )
+        outcome = loop.run()
+        if fold is None:
+            record_training(ctx, self.info.name, settings, outcome)
+        return fit.candidate(self.info.name, outcome)
+
+    def _built(self, fit: Fit, below: Below, steps: int) -> JointMethod:
+        method = self.method(fit, below, steps)
+        dim = starting_backbone(fit.ctx, 0).dim_at(fit.plan.size)
+        method.build(FeatureInfo(dim), len(fit.ctx.pool), fit.classes, steps)
+        return method
+
+    def restore(
+        self, ctx: RungContext, tensors: dict[str, NDArray[np.generic]], meta: JsonObject
+    ) -> Candidate:
+        """Rebuild a candidate from its state."""
+        return TrainedCandidate.from_state(tensors, meta, ctx.bank)

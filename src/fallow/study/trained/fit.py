@@ -1,0 +1,187 @@
+"""One fit of a network: what every trained rung does, whatever the method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import log
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fallow.augment import cutmix, mixup, one_hot
+from fallow.data import read_pixels
+from fallow.engine import Change, Feed, Loop, LoopSettings, Material, Mix, Outcome, Place, time_steps
+from fallow.methods import JointMethod, Strength
+from fallow.models import Network, Preprocess, network_classifier, to_backbone
+from fallow.record import Decision
+from fallow.study.context import RungContext
+from fallow.study.rung import Fold
+from fallow.study.rungs.network import TrainedCandidate
+from fallow.study.spaces import spaces_of
+from fallow.study.trained.network import NetworkPlan, network_plan
+from fallow.study.trained.noise import noise_of
+from fallow.study.trained.recipe import Recipe
+from fallow.types import JsonObject
+
+_TIMED_STEPS = 1000
+_ALPHA = 0.2
+"""Mixup's Beta(0.2, 0.2): mostly one image with a trace of another; stronger mixing underfits few labels."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a fit starts from; made by `Fit.of`.
+
+    Attributes:
+        ctx: Data, decisions and clock.
+        fold: What is held out; None is the refit.
+        plan: The network.
+        material: Pixels, labels and pool.
+        joint: Whether the pool takes part.
+        changes: Noise by strength.
+    """
+
+    ctx: RungContext
+    fold: Fold | None
+    plan: NetworkPlan
+    material: Material
+    joint: bool
+    changes: Mapping[Strength, Change]
+
+    @classmethod
+    def of(cls, ctx: RungContext, fold: Fold | None, *, joint: bool) -> Fit:
+        """Gather what a fold may learn from: its held-out images are nowhere in it."""
+        plan, noise = network_plan(ctx), noise_of(ctx, fold)
+        train, count = ctx.train_positions(fold), len(ctx.data.y)
+        material = Material(
+            pixels_at(ctx, plan.size),
+            torch.from_numpy(train),
+            torch.from_numpy(ctx.data.y[train]),
+            torch.arange(count, count + len(ctx.pool)) if joint else torch.zeros(0, dtype=torch.long),
+        )
+        return cls(ctx, fold, plan, material, joint, {"weak": noise.weak, "strong": noise.strong})
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.ctx.data.classes)
+
+    def settings(self, steps: int) -> LoopSettings:
+        """Return how the network is trained."""
+        return Recipe(self.plan, self.joint).settings(self.ctx, self.fold, steps)
+
+    def loop(
+        self,
+        network: Network,
+        method: JointMethod,
+        settings: LoopSettings,
+        *,
+        title: str,
+        place: Place | None = None,
+        material: Material | None = None,
+        mix: Mix | None = None,
+    ) -> Loop:
+        """Return the loop of this fit."""
+        material = material or self.material
+        if mix is not None:
+            material = _soft(material, self.classes)
+        feed = Feed(material, self.changes, method.views, settings, mix=mix)
+        return Loop(
+            network,
+            method,
+            feed,
+            settings,
+            place=place,
+            classes=self.ctx.data.classes,
+            chance_loss=log(self.classes),
+            progress=self.ctx.progress,
+            title=title,
+            tell=self.ctx.tell,
+        )
+
+    def place(self, rung: str) -> Place | None:
+        """Return where the fit keeps its checkpoint and figures."""
+        folder = self.ctx.workdir
+        if folder is None:
+            return None
+        trackers = tuple(name for name in self.ctx.config.log.loggers if name != "jsonl")
+        return Place(folder, f"{rung}-{self.ctx.scratch_key(self.fold)}", trackers)
+
+    def candidate(
+        self, rung: str, outcome: Outcome, mix: NDArray[np.float64] | None = None
+    ) -> TrainedCandidate:
+        """Freeze what was trained. A pretrained network looks at the views that keep the class, as the rungs below do."""
+        network = outcome.network
+        assert isinstance(network, Network)
+        head: nn.Module = network.head
+        if isinstance(outcome.method, JointMethod) and (own := outcome.method.prediction_head()) is not None:
+            head = own
+        backbone = to_backbone(network, f"{rung}/{network.like.architecture}")
+        views = "none" if self.plan.scratch else spaces_of(self.ctx, self.fold)[0].views
+        classifier = network_classifier(backbone, head, self.plan.size, self.ctx.data.classes, views=views)
+        return TrainedCandidate(classifier, self.ctx.bank, [backbone], mix, final=self.fold is None)
+
+
+def pixels_at(ctx: RungContext, size: int) -> NDArray[np.uint8]:
+    """Return all labeled images and the pool at a size, labeled first; read once a run."""
+    key = ("run", f"pixels-{size}")
+    if key not in ctx.scratch:
+        images = ctx.data.images((*ctx.data.labeled_ids, *ctx.data.pool_ids))
+        ctx.scratch[key] = read_pixels(
+            images.read,
+            images.ids,
+            size,
+            Preprocess(size).resize,
+            folder=ctx.bank.cache / "pixels",
+            key="".join(images.pixel_hashes),
+            progress=ctx.progress,
+        )
+    pixels: NDArray[np.uint8] = ctx.scratch[key]
+    return pixels
+
+
+def step_seconds(ctx: RungContext, rung: str, make: Callable[[], Loop]) -> float:
+    """Return what a step of a rung takes here and now, measured once a run on a network that is thrown away."""
+    key = ("run", f"step-seconds-{rung}")
+    if key not in ctx.scratch:
+        ctx.progress(f"{rung}: measure a step", 0, 0)
+        ctx.scratch[key] = time_steps(make())
+    seconds: float = ctx.scratch[key]
+    return seconds
+
+
+def timed_settings(fit: Fit) -> LoopSettings:
+    """Return settings for measuring a step."""
+    return fit.settings(_TIMED_STEPS)
+
+
+def mixing(ctx: RungContext, default: str = "none") -> Mix | None:
+    """Return how labeled images are mixed with each other."""
+    asked = ctx.config.augment.mix
+    name = default if asked == "auto" else asked
+    if name == "none":
+        return None
+    made = mixup if name == "mixup" else cutmix
+    return lambda images, targets, generator: made(images, targets, _ALPHA, generator)
+
+
+def _soft(material: Material, classes: int) -> Material:
+    if material.targets.ndim == 2:
+        return material
+    from dataclasses import replace
+
+    return replace(material, targets=one_hot(material.targets, classes))
+
+
+def record_training(ctx: RungContext, rung: str, settings: LoopSettings, outcome: Outcome) -> None:
+    """Write down how the final network was trained, and what it showed."""
+    rule = "Steps by data and budget; rates and averages by where the network starts from; pinned values as asked for."
+    figures: JsonObject = {name: round(value, 4) for name, value in outcome.figures.items()}
+    if outcome.findings:
+        figures["findings"] = [found.sentence for found in outcome.findings]
+    ctx.decisions.add(
+        Decision(f"{rung}.training", {**settings.to_json(), "done": outcome.steps}, "rule", rule, figures)
+    )

@@ -1,0 +1,151 @@
+"""Which network is trained, from where, and how much of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from fallow.models import PIXELS, SMALL_RESNET, Backbone, Trainable, create_backbone, load_backbone
+from fallow.record import Decision
+from fallow.record.decision import DecisionSource
+from fallow.study.context import RungContext
+from fallow.types import Json
+
+_WIDTH = 32
+_LEAST_SIDE, _MOST_SIDE = 8, 64
+_MANY_LABELS = 20
+"""Labels a class from which a whole pretrained network may change on an accelerator; below, its last blocks."""
+
+
+@dataclass(frozen=True)
+class NetworkPlan:
+    """The network that all trained rungs of a run share.
+
+    Attributes:
+        backbone: timm name, ``small_resnet_<width>``, or the name of the user's own network.
+        size: Side in pixels of what it sees.
+        scratch: It starts from random weights.
+        trainable: What of it changes.
+    """
+
+    backbone: str
+    size: int
+    scratch: bool
+    trainable: Trainable
+
+    @property
+    def small(self) -> bool:
+        """True for our own small network."""
+        return self.backbone.startswith(SMALL_RESNET)
+
+
+def network_plan(ctx: RungContext) -> NetworkPlan:
+    """Return which network is trained: decided once a run, by what the labels' folds do not change."""
+    key = ("run", "network plan")
+    if key not in ctx.scratch:
+        ctx.scratch[key] = _plan(ctx)
+    plan: NetworkPlan = ctx.scratch[key]
+    return plan
+
+
+def starting_backbone(ctx: RungContext, seed: int) -> Backbone:
+    """Return the backbone that training starts from; random weights differ by ``seed``."""
+    plan = network_plan(ctx)
+    if plan.scratch:
+        mean, std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+        return create_backbone(plan.backbone, size=plan.size, mean=mean, std=std, seed=seed)
+    weights = ctx.config.network.weights
+    if weights is None:
+        return ctx.bank.backbone(plan.backbone)
+    key = ("run", "starting weights")
+    if key not in ctx.scratch:
+        ctx.scratch[key] = load_backbone(plan.backbone, weights=weights, offline=ctx.config.offline)
+    backbone: Backbone = ctx.scratch[key]
+    return backbone
+
+
+def _plan(ctx: RungContext) -> NetworkPlan:
+    asked = ctx.config.network
+    evidence: dict[str, Json] = {
+        "short_side": ctx.data.audit.short_side_median,
+        "channels": ctx.data.audit.channels,
+        "labels_a_class": ctx.data.per_class,
+    }
+    name, why = _backbone(ctx)
+    _decide(ctx, "network.backbone", name, why, asked.backbone != "auto", evidence)
+    scratch, why = _scratch(ctx, name)
+    _decide(ctx, "network.init", "scratch" if scratch else "pretrained", why, asked.init != "auto")
+    size, why = _size(ctx, name, scratch)
+    _decide(ctx, "network.size", size, why, asked.size != "auto")
+    trainable, why = _trainable(ctx, scratch)
+    _decide(ctx, "network.trainable", trainable, why, asked.trainable != "auto")
+    return NetworkPlan(name, size, scratch, trainable)
+
+
+def _backbone(ctx: RungContext) -> tuple[str, str]:
+    if ctx.bank.own is not None:
+        return ctx.bank.own.name, "The network that was handed in."
+    if ctx.config.network.backbone != "auto":
+        return ctx.config.network.backbone, "Asked for."
+    pretrained = [name for name in ctx.plan.backbones if name != PIXELS]
+    if PIXELS in ctx.plan.backbones or not pretrained:
+        why = "Small gray images, or no pretrained weights: a small network that learns from scratch in minutes."
+        return f"{SMALL_RESNET}{_WIDTH}", why
+    return pretrained[0], "The pretrained network whose vectors the rungs below use."
+
+
+def _scratch(ctx: RungContext, name: str) -> tuple[bool, str]:
+    asked = ctx.config.network
+    if name.startswith(SMALL_RESNET):
+        return True, "The small network has no pretrained weights."
+    if asked.init != "auto":
+        return asked.init == "scratch", "Asked for."
+    return False, "A pretrained network has seen more images than any pool of this size holds."
+
+
+def _size(ctx: RungContext, name: str, scratch: bool) -> tuple[int, str]:
+    asked, side = ctx.config.network.size, ctx.data.audit.short_side_median
+    if isinstance(asked, int):
+        return asked, "Asked for."
+    if scratch:
+        return max(
+            _LEAST_SIDE, min(_MOST_SIDE, round(side))
+        ), "The size of the images themselves, 64 at most."
+    for own, size in zip(ctx.plan.backbones, ctx.plan.sizes, strict=True):
+        if own == name:
+            return size, "The size at which the rungs below look at the images."
+    backbone = starting_backbone_named(ctx, name)
+    return backbone.default_size, "The size the network was trained at."
+
+
+def starting_backbone_named(ctx: RungContext, name: str) -> Backbone:
+    """Return the pretrained backbone called ``name``."""
+    weights = ctx.config.network.weights
+    return (
+        load_backbone(name, weights=weights, offline=ctx.config.offline)
+        if weights
+        else ctx.bank.backbone(name)
+    )
+
+
+def _trainable(ctx: RungContext, scratch: bool) -> tuple[Trainable, str]:
+    asked = ctx.config.network.trainable
+    if asked != "auto":
+        return cast(Trainable, asked), "Asked for."
+    if scratch:
+        return "all", "Random weights have nothing worth keeping."
+    import torch
+
+    if torch.cuda.is_available() and ctx.data.per_class >= _MANY_LABELS:
+        return "all", f"An accelerator, and {_MANY_LABELS} labels a class or more."
+    return (
+        "last",
+        "The last blocks: few labels bend what the first ones know, and on a CPU they cost most of the time.",
+    )
+
+
+def _decide(
+    ctx: RungContext, name: str, value: Json, rule: str, pinned: bool, evidence: dict[str, Json] | None = None
+) -> None:
+    source: DecisionSource = "user" if pinned else "rule"
+    ctx.decisions.add(Decision(name, value, source, rule, evidence or {}, pinned))

@@ -1,0 +1,61 @@
+"""How images are noised in training: as far as other images of their class, and no further."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fallow.augment import Policy, default_limits, strong_policy, weak_policy
+from fallow.record import Decision
+from fallow.study.context import RungContext
+from fallow.study.rung import Fold
+from fallow.study.spaces import spaces_of
+
+_PICKS = 2
+_MOVES = {"none": (), "flip": ("hflip",), "turns": ("hflip", "vflip")}
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The two strengths of noise of a fit.
+
+    Attributes:
+        weak: Flips that keep the class and a small shift.
+        strong: RandAugment and a hole, on top of that.
+    """
+
+    weak: Policy
+    strong: Policy
+
+
+def noise_of(ctx: RungContext, fold: Fold | None) -> Noise:
+    """Return the noise of a fold, decided with that fold's labels alone.
+
+    Flips and turns follow the views that keep the class (`fallow.study.spaces`).
+    """
+    asked, gray = ctx.config.augment, ctx.data.audit.channels == "gray"
+    spaces = spaces_of(ctx, fold)
+    views = max((space.views for space in spaces), key=lambda v: len(_MOVES[v]))
+    limits = default_limits(gray)
+    for name in ("hflip", "vflip"):
+        limits.pop(name, None)
+    limits |= dict.fromkeys(_MOVES[views], 1.0)
+    if views == "turns":
+        limits["rotate"] = 1.0
+    picks = asked.picks if isinstance(asked.picks, int) else _PICKS
+    strength = float(asked.strength) if isinstance(asked.strength, int | float) else 1.0
+    flips = _MOVES[views]
+    weak = weak_policy(limits, flips=flips, gray=gray)
+    strong = strong_policy(limits, picks=picks, magnitude=min(strength, 1.0), flips=flips, gray=gray)
+    if fold is None:
+        pinned = asked.strength != "auto"
+        ctx.decisions.add(
+            Decision(
+                "augment.strength",
+                strength,
+                "user" if pinned else "rule",
+                f"Weak views: {weak.describe()}. Strong views: {strong.describe()}.",
+                {"views": views},
+                pinned,
+            )
+        )
+    return Noise(weak, strong)
