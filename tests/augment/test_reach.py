@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from fallow.augment import STANDARD, TRANSFORMS, ReachRow, furthest, measure_reach
+from fallow.augment import STANDARD, TRANSFORMS, ReachRow, furthest, limits_from, measure_reach
 
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
@@ -178,3 +178,17 @@ def test_furthest_stops_at_the_first_trespass() -> None:
     ]
     assert furthest(rows) == {"crop": 0.3}
     assert furthest(rows, 0.6) == {"crop": 1.0, "hflip": 1.0}
+
+
+def test_what_was_measured_goes_before_defaults() -> None:
+    rows = [
+        ReachRow("crop", 0.3, 0.3, 0.05, 50),
+        ReachRow("crop", 0.6, 0.3, 0.3, 50),
+        ReachRow("rotate", 0.1, 0.1, 0.0, 50),
+        ReachRow("rotate", 1.0, 0.1, 0.1, 50),
+        ReachRow("hflip", 1.0, 0.2, 0.6, 50),
+    ]
+    defaults = {"crop": 0.5, "rotate": 1 / 6, "hflip": 1.0, "shear": 0.3}
+    assert limits_from(rows, defaults) == {"crop": 0.3, "rotate": 1.0, "shear": 0.3}
+    assert limits_from(iter(rows), defaults, 0.0) == {"rotate": 0.1, "shear": 0.3}
+    assert limits_from([], defaults) == defaults

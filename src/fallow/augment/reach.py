@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fallow.augment.transforms import TRANSFORMS, Transform
+from fallow.augment.transforms import COLOR_ONLY, TRANSFORMS, Transform
 from fallow.types import Progress, silent
 
 STANDARD = (
@@ -37,7 +37,6 @@ STANDARD = (
 )
 """The transforms a report shows, those that people argue about first."""
 STRENGTHS = (0.1, 0.3, 0.6, 1.0)
-_COLOR_ONLY = frozenset({"hue", "gray", "saturation"})
 _SAME = 0.9999  # cosine above which a reference row is the image itself or its twin
 _MAX_REFERENCE = 5000  # enough for neighbors to mean something, and a matmul of milliseconds
 _FLOAT = NDArray[np.float32]
@@ -135,7 +134,7 @@ def measure_reach(
     if not kept.any():
         return []
     if not _has_color(x):
-        chosen = [transform for transform in chosen if transform.name not in _COLOR_ONLY]
+        chosen = [transform for transform in chosen if transform.name not in COLOR_ONLY]
     cells = [(t, s) for t in chosen for s in (strengths if t.graded else (1.0,))]
     rows: list[ReachRow] = []
     for done, (transform, strength) in enumerate(cells):
@@ -165,6 +164,28 @@ def furthest(rows: Iterable[ReachRow], limit: float = 0.1) -> dict[str, float]:
                 break
             result[name] = row.strength
     return result
+
+
+def limits_from(
+    rows: Iterable[ReachRow], defaults: Mapping[str, float], limit: float = 0.1
+) -> dict[str, float]:
+    """Return how far each transform may go: as measured, else as by default.
+
+    The rule:
+
+    * measured, and within ``limit`` up to some strength: that strength, be it more or less than the default;
+    * measured, and beyond ``limit`` at its weakest: left out, which means not allowed;
+    * not measured: its default, if it has one.
+
+    Args:
+        rows: What was measured.
+        defaults: Transform -> greatest strength where nothing was measured.
+        limit: Share of noised images that may come to lie in another class.
+    """
+    rows = list(rows)
+    measured = {row.transform for row in rows}
+    unmeasured = {name: most for name, most in defaults.items() if name not in measured}
+    return {**unmeasured, **furthest(rows, limit)}
 
 
 class _Crowd:

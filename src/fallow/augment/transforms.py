@@ -5,26 +5,36 @@ range: 0 changes nothing, 1 is the far end. Geometric transforms are affine maps
 and resampled once (`apply_all`), so that an image is not blurred by each. The affine comes back with the
 images, so that dense units and boxes can follow: it maps the view's normalized coordinates (x right, y down,
 both in -1..1) to those of the source, the convention of ``torch.nn.functional.affine_grid``.
+
+Everything random is a table of uniform numbers, drawn on the CPU, one row per image. So an image's fate does
+not depend on its neighbors in the batch, all devices draw the same, and a transform need only touch the images
+that drew it.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fallow.augment import geometric, photometric
+from fallow.augment.photometric import send
+
 Kind = Literal["geometric", "photometric"]
 Strength: TypeAlias = "float | Tensor"
-_Place: TypeAlias = Callable[[Tensor, float, torch.Generator], Tensor]
-"""(strengths (N,), height / width, generator) -> affine (N, 2, 3)."""
-_Paint: TypeAlias = Callable[[Tensor, Tensor, torch.Generator], Tensor]
-"""(images (N, 3, H, W), strengths (N,), generator) -> images."""
-_LUMA = (0.299, 0.587, 0.114)
+Size: TypeAlias = tuple[int, int]
+_Place: TypeAlias = Callable[[Tensor, Tensor, float], Tensor]
+"""(strengths (N,), uniform numbers (N, draws), height / width) -> affine (N, 2, 3)."""
+_Tint: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""(strengths, uniform numbers) -> (N, 3, 6), see `photometric`."""
+_Paint: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(images (N, C, H, W), which may be written to, strengths, uniform numbers) -> images."""
+_TINY = 36  # px of the shorter side up to which bilinear resampling visibly blurs what there is
 
 
 @dataclass(frozen=True)
@@ -36,15 +46,19 @@ class Transform:
         kind: ``geometric`` (an affine map) or ``photometric`` (pixels stay in place).
         range: What strengths from 0 to 1 mean, in words.
         graded: False when there is only one strength: any above 0 applies the transform in full.
-        place: Draws the affine maps of a geometric transform.
-        paint: Changes the pixels of a photometric transform.
+        draws: Uniform numbers that it needs for each image.
+        place: Makes the affine maps of a geometric transform.
+        tint: Makes the color matrices of a photometric transform that is linear in color.
+        paint: Changes the pixels of any other photometric transform.
     """
 
     name: str
     kind: Kind
     range: str
     graded: bool = True
+    draws: int = 0
     place: _Place | None = None
+    tint: _Tint | None = None
     paint: _Paint | None = None
 
     def apply(self, x: Tensor, strength: Strength, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -65,29 +79,117 @@ class Transform:
         return apply_all(x, [(self, strength)], generator)
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A transform with what was drawn for it, on the CPU.
+
+    Attributes:
+        transform: The transform.
+        strengths: (N,); 0 leaves the image alone.
+        u: Uniform numbers (N, draws).
+    """
+
+    transform: Transform
+    strengths: Tensor
+    u: Tensor
+
+
 def apply_all(
     x: Tensor, steps: Sequence[tuple[Transform, Strength]], generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Apply several transforms: all geometric ones as one affine, resampled once, then the photometric in
-    order.
+    order, neighboring ones that are linear in color as one matrix.
 
     Args and return values are those of `Transform.apply`.
     """
+    check_images(x)
+    n = len(x)
+    drawn = [
+        Drawn(step, _strengths(strength, n), torch.rand(n, step.draws, generator=generator))
+        for step, strength in steps
+    ]
+    affine = place_all(identity(n), drawn, x.shape[2] / x.shape[3])
+    return paint_all(move(x, affine), drawn, fresh=False), send(affine, x)
+
+
+def check_images(x: Tensor) -> None:
+    """Raise ValueError unless ``x`` is float (N, 3, H, W)."""
     if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
         raise ValueError(f"images should be float (N, 3, H, W), not {x.dtype} {tuple(x.shape)}")
-    drawn = [(step, _strengths(strength, len(x))) for step, strength in steps]
-    if not len(x):
-        return x, identity(0).to(x.device)
-    affine, moved = identity(len(x)), False
-    for step, strengths in drawn:
-        if step.place is not None:
-            affine, moved = compose(affine, step.place(strengths, x.shape[2] / x.shape[3], generator)), True
-    if moved:
-        x = warp(x, affine.to(x.device))
-    for step, strengths in drawn:
-        if step.paint is not None:
-            x = step.paint(x, strengths.to(x.device, x.dtype), generator).clamp(0, 1)
-    return x, affine.to(x.device)
+
+
+def place_all(affine: Tensor, drawn: Iterable[Drawn], aspect: float) -> Tensor:
+    """Return ``affine`` followed by the geometric ones of ``drawn``, in order, (N, 2, 3) on the CPU."""
+    for one in drawn:
+        if one.transform.place is not None and bool(one.strengths.any()):
+            affine = compose(affine, one.transform.place(one.strengths, one.u, aspect))
+    return affine
+
+
+def move(x: Tensor, affine: Tensor, size: Size | None = None) -> Tensor:
+    """Resample images through CPU affine maps; ``x`` itself where no pixel moves."""
+    if size not in (None, tuple(x.shape[2:])):
+        return warp(x, send(affine, x), size)
+    if bool((affine == identity(1)).all()):
+        return x
+    turned = (~onto_pixels(affine, x.shape[2], x.shape[3])).nonzero()[:, 0]
+    if len(turned) == len(x):
+        return warp(x, send(affine, x))
+    # Where pixels land on pixels there is nothing to interpolate.
+    view = _sample(x, send(affine, x), (x.shape[2], x.shape[3]), "nearest")
+    if len(turned):
+        rows = send(turned, x)
+        view.index_copy_(0, rows, warp(x.index_select(0, rows), send(affine[turned], x)))
+    return view
+
+
+def onto_pixels(affine: Tensor, height: int, width: int) -> Tensor:
+    """Return which maps (N, 2, 3) only mirror and shift by whole pixels, (N,)."""
+    straight = (affine[:, :, :2].abs() == torch.eye(2)).all(2).all(1)
+    pixels = affine[:, :, 2] * torch.tensor([width / 2, height / 2])
+    return straight & ((pixels - pixels.round()).abs() < 1e-3).all(1)
+
+
+def paint_all(x: Tensor, drawn: Sequence[Drawn], fresh: bool) -> Tensor:
+    """Apply the photometric ones of ``drawn`` in order, each to the images that drew it.
+
+    Args:
+        x: Images (N, C, H, W).
+        drawn: What was drawn; geometric ones are passed over.
+        fresh: Whether ``x`` may be written to.
+    """
+    for same, group in groupby(drawn, key=lambda one: one.transform.tint is not None):
+        for many in [list(group)] if same else [[one] for one in group if one.transform.paint is not None]:
+            x, fresh = _on_rows(x, many, fresh)
+    return x
+
+
+def _on_rows(x: Tensor, drawn: list[Drawn], fresh: bool) -> tuple[Tensor, bool]:
+    """Apply one paint, or several tints as one, to those images where any strength is above 0."""
+    hit = torch.stack([one.strengths > 0 for one in drawn]).any(0)
+    rows = hit.nonzero()[:, 0]
+    if not len(rows):
+        return x, fresh
+    if not fresh:
+        x = x.clone(memory_format=torch.contiguous_format)
+    if len(rows) == len(x):
+        return _change(x, drawn).clamp_(0, 1), True
+    chosen = [Drawn(one.transform, one.strengths[rows], one.u[rows]) for one in drawn]
+    index = send(rows, x)
+    changed = _change(x.index_select(0, index), chosen).clamp_(0, 1)
+    return x.index_copy_(0, index, changed), True
+
+
+def _change(x: Tensor, drawn: list[Drawn]) -> Tensor:
+    """Return changed images; ``x`` may be written to."""
+    first = drawn[0]
+    if first.transform.paint is not None:
+        return first.transform.paint(x, first.strengths, first.u)
+    tint = photometric.blank(len(x))
+    for one in drawn:
+        assert one.transform.tint is not None
+        tint = photometric.then(tint, one.transform.tint(one.strengths, one.u))
+    return photometric.apply_tint(x, tint)
 
 
 def identity(n: int) -> Tensor:
@@ -102,14 +204,36 @@ def compose(first: Tensor, second: Tensor) -> Tensor:
     return torch.cat([turn, shift], 2)
 
 
-def warp(x: Tensor, affine: Tensor) -> Tensor:
+def warp(x: Tensor, affine: Tensor, size: Size | None = None) -> Tensor:
     """Resample images (N, C, H, W) through view-to-source affine maps (N, 2, 3); what lies outside is
     mirrored in.
 
-    Mirrored, because a black border would be a feature of its own to a pretrained network.
+    Mirrored, because a black border would be a feature of its own to a pretrained network. Bicubic for tiny
+    images: bilinear weights halve the contrast of a one-pixel stroke, and a digit of 8 px has no other.
+
+    Args:
+        x: Float images.
+        affine: Maps on the same device.
+        size: Height and width of the view; those of the images if not given.
     """
-    grid = functional.affine_grid(affine.to(x.dtype), list(x.shape), align_corners=False)
-    return functional.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    tiny = min(x.shape[2:]) <= _TINY
+    view = _sample(x, affine, size or (x.shape[2], x.shape[3]), "bicubic" if tiny else "bilinear")
+    return view.clamp_(0, 1) if tiny else view
+
+
+def _sample(x: Tensor, affine: Tensor, size: Size, mode: str) -> Tensor:
+    # The grid of affine_grid, as one broadcast sum of a column and a row: many times faster on a CPU.
+    affine = affine.float()
+    across = affine[:, None, :, 0] * _centers(size[1], x.device)[:, None]
+    down = affine[:, None, :, 1] * _centers(size[0], x.device)[:, None] + affine[:, None, :, 2]
+    grid = down[:, :, None] + across[:, None]
+    view = functional.grid_sample(x.float(), grid, mode=mode, padding_mode="reflection", align_corners=False)
+    return view.to(x.dtype)
+
+
+def _centers(size: int, device: torch.device) -> Tensor:
+    """Return the centers of pixels in -1..1."""
+    return (2 * torch.arange(size, device=device, dtype=torch.float32) + 1) / size - 1
 
 
 def _strengths(strength: Strength, n: int) -> Tensor:
@@ -119,176 +243,44 @@ def _strengths(strength: Strength, n: int) -> Tensor:
     return values
 
 
-def _uniform(n: int, generator: torch.Generator) -> Tensor:
-    return torch.rand(n, generator=generator)
+def _geometric(name: str, place: _Place, physical: str, draws: int = 1, graded: bool = True) -> Transform:
+    return Transform(name, "geometric", physical, graded, draws, place=place)
 
 
-def _signs(n: int, generator: torch.Generator) -> Tensor:
-    """Return n times -1 or 1."""
-    return torch.where(_uniform(n, generator) < 0.5, -1.0, 1.0)
+def _tint(name: str, tint: _Tint, physical: str, draws: int = 1) -> Transform:
+    return Transform(name, "photometric", physical, True, draws, tint=tint)
 
 
-def _matrix(a: Tensor, b: Tensor, tx: Tensor, c: Tensor, d: Tensor, ty: Tensor) -> Tensor:
-    return torch.stack([torch.stack([a, b, tx], 1), torch.stack([c, d, ty], 1)], 1)
-
-
-# Geometric: each draws view-to-source maps in normalized coordinates. A turn in pixels is not a turn there
-# unless the image is square, hence the aspect.
-
-
-def _hflip(s: Tensor, aspect: float, generator: torch.Generator) -> Tensor:
-    one, zero = torch.ones_like(s), torch.zeros_like(s)
-    return _matrix(torch.where(s > 0, -one, one), zero, zero, zero, one, zero)
-
-
-def _vflip(s: Tensor, aspect: float, generator: torch.Generator) -> Tensor:
-    one, zero = torch.ones_like(s), torch.zeros_like(s)
-    return _matrix(one, zero, zero, zero, torch.where(s > 0, -one, one), zero)
-
-
-def _rotate(s: Tensor, aspect: float, generator: torch.Generator) -> Tensor:
-    angle = math.pi * s * _signs(len(s), generator)
-    zero = torch.zeros_like(s)
-    return _matrix(angle.cos(), -angle.sin() * aspect, zero, angle.sin() / aspect, angle.cos(), zero)
-
-
-def _translate(s: Tensor, aspect: float, generator: torch.Generator) -> Tensor:
-    direction = 2 * math.pi * _uniform(len(s), generator)
-    one, zero = torch.ones_like(s), torch.zeros_like(s)
-    return _matrix(one, zero, s * direction.cos(), zero, one, s * direction.sin())
-
-
-def _crop(s: Tensor, aspect: float, generator: torch.Generator) -> Tensor:
-    side = 1 - 0.75 * s
-    zero = torch.zeros_like(s)
-    tx = (1 - side) * (2 * _uniform(len(s), generator) - 1)
-    ty = (1 - side) * (2 * _uniform(len(s), generator) - 1)
-    return _matrix(side, zero, tx, zero, side, ty)
-
-
-def _shear(s: Tensor, aspect: float, generator: torch.Generator) -> Tensor:
-    slope = s * _signs(len(s), generator)
-    along_x = _uniform(len(s), generator) < 0.5
-    one, zero = torch.ones_like(s), torch.zeros_like(s)
-    across = torch.where(along_x, slope * aspect, zero)
-    down = torch.where(along_x, zero, slope / aspect)
-    return _matrix(one, across, zero, down, one, zero)
-
-
-# Photometric: strengths come as (N,) on the images' device.
-
-
-def _column(values: Tensor) -> Tensor:
-    return values[:, None, None, None]
-
-
-def _gray_of(x: Tensor) -> Tensor:
-    """Return the luma of the images, (N, 1, H, W) (ITU-R BT.601, as PIL does it)."""
-    return (x * x.new_tensor(_LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
-
-
-def _factor(s: Tensor, generator: torch.Generator) -> Tensor:
-    """Return 1 + s or 1 - s, drawn per image, as (N, 1, 1, 1)."""
-    return _column(1 + s * _signs(len(s), generator).to(s))
-
-
-def _brightness(x: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
-    return x * _factor(0.8 * s, generator)
-
-
-def _contrast(x: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
-    middle = _gray_of(x).mean((2, 3), keepdim=True)
-    return middle + (x - middle) * _factor(0.9 * s, generator)
-
-
-def _saturation(x: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
-    gray = _gray_of(x)
-    return gray + (x - gray) * _factor(s, generator)
-
-
-def _gray(x: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
-    return x + (_gray_of(x) - x) * _column(s)
-
-
-def _hue(x: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
-    # A turn of the chroma plane of YIQ: one 3x3 matrix per image, and brightness stays what it was.
-    angle = math.pi * s * _signs(len(s), generator).to(s)
-    to_yiq = x.new_tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
-    one, zero, cos, sin = torch.ones_like(s), torch.zeros_like(s), angle.cos(), angle.sin()
-    turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)
-    matrix = torch.linalg.inv(to_yiq) @ turn @ to_yiq
-    return torch.einsum("nij,njhw->nihw", matrix, x)
-
-
-def _blur(x: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
-    n, channels, height, width = x.shape
-    largest = max(height, width) / 24
-    radius = min(math.ceil(3 * largest), height - 1, width - 1)
-    if radius < 1:
-        return x
-    sigma = (s * largest).clamp_min(1e-3)[:, None]
-    offset = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
-    kernel = torch.softmax(-0.5 * (offset / sigma) ** 2, 1).repeat_interleave(channels, 0)
-    flat = functional.pad(x.reshape(1, n * channels, height, width), [radius] * 4, mode="reflect")
-    flat = functional.conv2d(flat, kernel[:, None, None, :], groups=n * channels)
-    flat = functional.conv2d(flat, kernel[:, None, :, None], groups=n * channels)
-    return flat.view_as(x)
-
-
-def _noise(x: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
-    return x + torch.randn(x.shape, generator=generator).to(x) * _column(0.4 * s)
-
-
-def _cutout(x: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
-    n, _, height, width = x.shape
-
-    def inside(size: int) -> Tensor:
-        side = 0.75 * s
-        start = (1 - side) * _uniform(n, generator).to(s)
-        where = (torch.arange(size, device=x.device, dtype=x.dtype) + 0.5) / size
-        return (where[None] >= start[:, None]) & (where[None] < (start + side)[:, None])
-
-    hole = inside(height)[:, None, :, None] & inside(width)[:, None, None, :]
-    return torch.where(hole, x.mean((2, 3), keepdim=True), x)
-
-
-def _solarize(x: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
-    bright = (x >= 1 - _column(s)) & (_column(s) > 0)
-    return torch.where(bright, 1 - x, x)
-
-
-def _posterize(x: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
-    steps = 2 ** (8 - (7 * _column(s)).round()) - 1
-    return (x * steps).round() / steps
-
-
-def _geometric(name: str, place: _Place, physical: str, graded: bool = True) -> Transform:
-    return Transform(name, "geometric", physical, graded, place=place)
-
-
-def _photometric(name: str, paint: _Paint, physical: str) -> Transform:
-    return Transform(name, "photometric", physical, paint=paint)
+def _paint(name: str, paint: _Paint, physical: str, draws: int = 0) -> Transform:
+    return Transform(name, "photometric", physical, True, draws, paint=paint)
 
 
 TRANSFORMS: dict[str, Transform] = {
     transform.name: transform
     for transform in (
-        _geometric("hflip", _hflip, "left and right swapped", graded=False),
-        _geometric("vflip", _vflip, "top and bottom swapped", graded=False),
-        _geometric("rotate", _rotate, "turned by 0 to 180 degrees, either way"),
-        _geometric("translate", _translate, "moved by 0 to half the side, any direction"),
-        _geometric("crop", _crop, "a window of 100 down to 25 % of the side, anywhere"),
-        _geometric("shear", _shear, "slanted by 0 to 45 degrees, along x or y"),
-        _photometric("brightness", _brightness, "times 1 to 0.2 or 1.8"),
-        _photometric("contrast", _contrast, "times 1 to 0.1 or 1.9, around the mean"),
-        _photometric("saturation", _saturation, "times 1 to 0 or 2"),
-        _photometric("hue", _hue, "colors turned by 0 to 180 degrees, either way"),
-        _photometric("gray", _gray, "0 to 100 % of the color removed"),
-        _photometric("blur", _blur, "Gaussian of sigma 0 to 1/24 of the longer side"),
-        _photometric("noise", _noise, "Gaussian noise of 0 to 0.4 of the full scale"),
-        _photometric("cutout", _cutout, "a rectangle of 0 to 75 % of the sides filled with the mean color"),
-        _photometric("solarize", _solarize, "pixels above 1 down to 0 inverted; all of them at 1"),
-        _photometric("posterize", _posterize, "8 down to 1 bit per channel"),
+        _geometric("hflip", geometric.hflip, "left and right swapped", draws=0, graded=False),
+        _geometric("vflip", geometric.vflip, "top and bottom swapped", draws=0, graded=False),
+        _geometric("rotate", geometric.rotate, "turned by 0 to 180 degrees, either way"),
+        _geometric("translate", geometric.translate, "moved by 0 to half the side, any direction"),
+        _geometric("crop", geometric.crop, "a window of 100 down to 25 % of the side, anywhere", draws=2),
+        _geometric("shear", geometric.shear, "slanted by 0 to 45 degrees, along x or y", draws=2),
+        _geometric("zoom", geometric.zoom, "shown 1 to 2 times larger or smaller"),
+        _geometric("stretch", geometric.stretch, "width over height times 1 to 2 or 1/2"),
+        _tint("brightness", photometric.brightness, "times 1 to 0.2 or 1.8"),
+        _tint("contrast", photometric.contrast, "times 1 to 0.1 or 1.9, around the mean"),
+        _tint("saturation", photometric.saturation, "times 1 to 0 or 2"),
+        _tint("hue", photometric.hue, "colors turned by 0 to 180 degrees, either way"),
+        _tint("gray", photometric.gray, "0 to 100 % of the color removed", draws=0),
+        _paint("blur", photometric.blur, "Gaussian of sigma 0 to 1/24 of the longer side"),
+        _paint("sharpness", photometric.sharpness, "details times 1 to 0.1 or 1.9", draws=1),
+        _paint("noise", photometric.noise, "Gaussian noise of 0 to 0.4 of the full scale", draws=1),
+        _paint("cutout", photometric.cutout, "a rectangle of 0 to 75 % of the sides, mean color", draws=2),
+        _paint("solarize", photometric.solarize, "pixels above 1 down to 0 inverted; all of them at 1"),
+        _paint("posterize", photometric.posterize, "8 down to 1 bit per channel"),
+        _paint("autocontrast", photometric.autocontrast, "0 to 100 % of the way to the full range"),
+        _paint("equalize", photometric.equalize, "0 to 100 % of the way to an even histogram"),
     )
 }
-"""All transforms by name. Strength 0 changes nothing (posterize: rounds to 8 bit), 1 is the end."""
+"""All transforms by name. Strength 0 changes nothing, 1 is the end."""
+COLOR_ONLY = frozenset({"hue", "gray", "saturation"})
+"""Transforms that leave gray images as they are."""
