@@ -140,7 +140,7 @@ def global_mean(values: Tensor, weights: Tensor, ctx: StepContext) -> Tensor:
         weights: Weight of each unit, the same shape; units of weight 0 count in the denominator.
         ctx: The loop.
     """
-    count = ctx.reduce(values.new_tensor(float(values.numel())))
+    count = ctx.reduce(values.new_full((), float(values.numel())))
     return ctx.world_size * (weights * values).sum() / count.clamp_min(1)
 
 

@@ -7,6 +7,8 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fallow.errors import ConfigError
 from fallow.methods import JOINT, Batch, joint_method
@@ -226,6 +228,29 @@ def test_a_method_that_is_saved_and_loaded_goes_on_as_if_nothing_had_been(name: 
     for module, state in zip((again.student, again.teaching), weights, strict=True):
         module.load_state_dict(state)
     assert [made.loss.item() for *_, made in play_on(resumed, again, todo[half:], half)] == whole
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses what makes a GPU wait: reading a value, selecting by a mask, moving a number of Python's to the device."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        name = func.name().partition("::")[2].partition(".")[0]
+        assert name not in {"_local_scalar_dense", "item", "nonzero", "masked_select", "lift_fresh"}, name
+        if name in {"index", "index_put", "index_put_"}:
+            assert all(i is None or i.dtype is not torch.bool for i in args[1]), "selected by a mask"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", [*JOINT, "softmatch+abc"])
+def test_no_step_makes_the_device_wait(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # On a CPU one_hot looks at the largest index first; on a GPU it does not.
+    monkeypatch.setattr(functional, "one_hot", lambda index, n: torch.eye(n, dtype=torch.long)[index])
+    method = joint_method(name, TASK, mix=torch.tensor([0.4, 0.3, 0.2, 0.1]))
+    method.build(FeatureInfo(12), POOL, CLASSES, STEPS)
+    loop, (first, second) = Loop(network()), list(batches(steps=2, weights=True))
+    for batch in (first, second):
+        with NoWaiting():
+            method.step(batch, loop).loss.backward()
 
 
 def test_a_wrong_name_or_option_names_the_nearest() -> None:

@@ -140,8 +140,9 @@ class Consistency(JointMethod):
         for further in lesson.losses.values():
             loss = loss + further
         parts = {"supervised_loss": supervised, "unsupervised_loss": unsupervised, **lesson.losses}
-        threshold = torch.as_tensor(lesson.threshold, dtype=loss.dtype)
-        logs = {name: part.detach() for name, part in parts.items()} | {"threshold": threshold}
+        asked = lesson.threshold
+        parts["threshold"] = asked if isinstance(asked, Tensor) else loss.new_full((), asked)
+        logs = {name: part.detach() for name, part in parts.items()}
         return Step(loss, logs, health(seen, weight))
 
 

@@ -109,7 +109,7 @@ class Running(nn.Module):
             The average now.
         """
         # Chosen on the device: asking whether this is the first step would make a GPU wait in every one.
-        old = torch.where(self.updates == 0, torch.as_tensor(start, device=total.device), self.value)
+        old = torch.where(self.updates == 0, start, self.value)
         new = self.momentum * old + (1 - self.momentum) * total / count.clamp_min(TINY)
         new = torch.where(count > 0, new, old)
         self.value.copy_(new)
