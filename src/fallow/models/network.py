@@ -51,8 +51,11 @@ class Network(nn.Module):
         head: The head.
         like: Name, architecture, mean and std of the backbone that it started from.
         size: Side in pixels of the images.
+        parts: What is trained of ``module``.
+        branches: How many residual branches stochastic depth may leave out.
     """
 
+    branches: int = 0
     scale: Tensor
     shift: Tensor
 
@@ -112,7 +115,8 @@ def from_backbone(
         trainable: ``all``; ``last``: the last quarter of the blocks or stages and everything after them (of a small
             residual network, all); ``head``: the backbone stays as it is.
         dropout: Share of the features that dropout zeroes before the head.
-        drop_path: Stochastic depth of the last residual block; blocks before it have less, in proportion to depth.
+        drop_path: Stochastic depth of the last residual block; blocks before it have less, in proportion to depth. It does
+            nothing in a network without residual blocks that are understood: ``branches`` is 0 then.
 
     Raises:
         ConfigError: The backbone has nothing to train or cannot take this size, or another argument is unknown.
@@ -124,20 +128,17 @@ def from_backbone(
             "the backbone 'pixels' has no weights that could be trained: choose another backbone"
         )
     module = copy.deepcopy(backbone.at_size(size))
-    if not is_own(module):
-        set_drop_path(module, drop_path)
-    elif drop_path > 0 and not set_drop_path(module, drop_path):
-        raise ConfigError(
-            f"the network '{backbone.name}' has no residual branches that stochastic depth could leave out: "
-            "set drop_path to 0"
-        )
+    # Also for a rate of 0: stochastic depth of an earlier training does not stay.
+    branches = set_drop_path(module, drop_path) if drop_path > 0 or not is_own(module) else 0
     module.requires_grad_(True)
     if is_own(module):
         _freeze_unused(module, size)
     parts = ("",) if trainable == "all" else () if trainable == "head" else _last_parts(module)
     if parts != ("",):
         _freeze_but(module, parts)
-    return Network(module, head.requires_grad_(True), backbone, size, parts, dropout).train()
+    network = Network(module, head.requires_grad_(True), backbone, size, parts, dropout)
+    network.branches = branches
+    return network.train()
 
 
 def to_backbone(network: Network, name: str) -> Backbone:
