@@ -135,12 +135,29 @@ def move(x: Tensor, affine: Tensor, size: Size | None = None) -> Tensor:
     turned = (~onto_pixels(affine, x.shape[2], x.shape[3])).nonzero()[:, 0]
     if len(turned) == len(x):
         return warp(x, send(affine, x))
-    # Where pixels land on pixels there is nothing to interpolate.
-    view = _sample(x, send(affine, x), (x.shape[2], x.shape[3]), "nearest")
+    view = _rearrange(x, affine)
     if len(turned):
         rows = send(turned, x)
         view.index_copy_(0, rows, warp(x.index_select(0, rows), send(affine[turned], x)))
     return view
+
+
+def _rearrange(x: Tensor, affine: Tensor) -> Tensor:
+    """Move images through CPU maps for which `onto_pixels` holds: no interpolation, only other rows and columns."""
+    n, channels, height, width = x.shape
+    rows, columns = _sources(affine, 1, height), _sources(affine, 0, width)
+    rows, columns = send(rows, x), send(columns, x)
+    first = torch.arange(n * channels, device=x.device).view(n, channels, 1) * height
+    moved = x.reshape(-1, width).index_select(0, (first + rows[:, None]).flatten())
+    index = columns[:, None].expand(-1, channels * height, -1)
+    return moved.view(n, -1, width).gather(2, index).view_as(x)
+
+
+def _sources(affine: Tensor, axis: int, size: int) -> Tensor:
+    """Return which of ``size`` pixels along an axis each pixel of the view comes from, mirrored in, (N, size)."""
+    center = affine[:, axis, axis, None] * _centers(size, affine.device) + affine[:, axis, 2:]
+    pixel = (((center + 1) * size - 1) / 2).round().long() % (2 * size)
+    return torch.where(pixel < size, pixel, 2 * size - 1 - pixel)
 
 
 def onto_pixels(affine: Tensor, height: int, width: int) -> Tensor:
