@@ -104,6 +104,14 @@ def test_at_the_start_every_class_of_the_pool_counts_and_at_the_end_as_the_label
     assert used[1] == pytest.approx(1 / 9, abs=0.03)
 
 
+def test_an_image_of_no_class_does_not_train_the_second_head() -> None:
+    method, loop = balanced(balanced_threshold=0.0), Loop(network())
+    batch = next(batches())
+    assert method.step(batch, loop).health["balanced_utilization"] == 1
+    foreign = replace(batch, weights=torch.zeros(len(batch.index)))
+    assert method.step(foreign, loop).health["balanced_utilization"] == 0
+
+
 def test_the_student_sees_labeled_and_strong_images_in_one_pass_and_weak_ones_in_another() -> None:
     method, loop = balanced(), Loop(network())
     method.step(next(batches()), loop)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fallow.methods import Batch, joint_method
+from fallow.methods.joint import Balanced
 from fallow.tasks import FeatureInfo
 from tests.methods.joint.play import (
     CLASSES,
@@ -66,6 +67,10 @@ def learn(rank: int, count: int) -> dict[str, Any]:
             loop.synchronize(loss)
             steps.append((loss, [w.grad.clone() for w in loop.student.parameters()]))
         learned[name] = {"steps": steps, "state": method.state_dict()}
+    second_head = joint_method("fixmatch+abc", TASK)
+    assert isinstance(second_head, Balanced)
+    rates = [second_head.count(TASK.labels(b.targets), loop) for b in todo]
+    learned["+abc"] = {"steps": rates, "state": {"counts": second_head.counts}}
     return learned
 
 
@@ -75,7 +80,7 @@ def learned() -> list[dict[str, Any]]:
     return [learn(0, 1), *in_processes(2, learn)]
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*METHODS, "+abc"])
 def test_two_processes_are_one(name: str, learned: list[dict[str, Any]]) -> None:
     alone, *both = (one[name] for one in learned)
     for shared in both:
