@@ -1,6 +1,6 @@
 """Run benchmarks by name, or all of them; finished cells are kept in ``results/`` and skipped.
 
-python benchmarks/run.py all|dev|priors|final|demo|budget|parity|kill|pool|speed|tables --data DIR
+python benchmarks/run.py all|dev|priors|final|demo|budget|parity|kill|pool|speed|augment|tables --data DIR
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ STEPS: dict[str, list[str]] = {
     "kill": ["kill_resume.py"],
     "pool": ["large_pool.py"],
     "speed": ["embed_speed.py", "{data}/ucmerced", "--out", str(HERE / "results" / "embed_speed.json")],
+    "augment": ["augment_speed.py", "--out", str(HERE / "results" / "augment_speed.json")],
     "tables": ["tables.py"],
 }
 
