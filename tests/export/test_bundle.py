@@ -11,18 +11,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fallow.data import default_workers
 from fallow.errors import ConfigError, DataError, RunError
 from fallow.export import bundle, load_bundle, save_bundle, write_card
 from fallow.models import (
+    Backbone,
     Branch,
     Embedder,
     EmbeddingClassifier,
+    create_backbone,
     fit_feature_map,
     fit_logistic,
+    from_backbone,
     load_backbone,
+    network_classifier,
+    to_backbone,
 )
 from tests.networks import Pixels, Reader, digits, tiny_backbone
 
@@ -262,3 +268,53 @@ def test_a_users_own_network_travels_as_onnx_and_tensors(tmp_path: Path) -> None
     np.testing.assert_allclose(got, classifier.predict_probs({classifier.spaces[0].key: vectors}), atol=5e-3)
     with pytest.raises(ConfigError, match="no backbone 'tiny'"):
         deployed.backbones()
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[EmbeddingClassifier, dict[str, Backbone]]:
+    """A vote of two networks of one architecture with other weights."""
+    classifiers, backbones = [], {}
+    for seed, name in enumerate(("a/small", "b/small")):
+        started = create_backbone("small_resnet_8", size=16, mean=(0.4, 0.5, 0.6), seed=seed)
+        network = from_backbone(started, torch.nn.Linear(started.dim, 10), 16)
+        network(torch.rand(16, 3, 16, 16)).square().mean().backward()
+        torch.optim.SGD(network.parameters(), lr=0.1).step()
+        backbones[name] = to_backbone(network, name)
+        classifiers.append(network_classifier(backbones[name], network.head, 16, CLASSES))
+    branches = [branch for one in classifiers for branch in one.branches]
+    return EmbeddingClassifier(branches, CLASSES, 0.7, [1, 2]), backbones
+
+
+def test_trained_networks_come_back_under_their_names(
+    tmp_path: Path, trained: tuple[EmbeddingClassifier, dict[str, Backbone]]
+) -> None:
+    classifier, backbones = trained
+    folder = tmp_path / "model"
+    save_bundle(folder, classifier, backbones, classes=CLASSES, task="classification", card="")
+    deployed = load_bundle(folder)
+    found = deployed.backbones()
+    images = digits(30)[0]
+    features = {}
+    for name, backbone in backbones.items():
+        again = found[name]
+        assert again.weights_id == backbone.weights_id
+        assert (again.architecture, again.trained) == (backbone.architecture, True)
+        assert (again.mean, again.std, again.default_size) == (backbone.mean, backbone.std, 16)
+        embedder = Embedder(again, 16, cache=tmp_path / "cache", device="cpu", eager=True)
+        reader = Reader(images)
+        features[embedder.space("none").key] = embedder.embed(reader, reader.ids, reader.hashes)
+    assert not (tmp_path / "cache").exists()
+    expected = deployed.classifier().predict_probs(features)
+    np.testing.assert_allclose(expected, classifier.predict_probs(features), atol=1e-6)
+    np.testing.assert_allclose(deployed.predict_probs(images), expected, atol=1e-3)
+
+
+def test_bundles_that_do_not_name_architectures_are_still_read(
+    tmp_path: Path, fitted: tuple[EmbeddingClassifier, np.ndarray, list[Pixels]]
+) -> None:
+    folder = _save(tmp_path / "model", fitted[0])
+    meta = json.loads((folder / "model.json").read_text())
+    del meta["backbones"]["pixels"]["architecture"]
+    (folder / "model.json").write_text(json.dumps(meta))
+    found = load_bundle(folder).backbones()["pixels"]
+    assert (found.architecture, found.weights_id) == ("pixels", "pixels")

@@ -167,6 +167,19 @@ def test_a_vector_at_the_mean_gives_no_nan(tmp_path: Path) -> None:
     np.testing.assert_allclose(probs, [0.25, 0.75], atol=1e-6)
 
 
+@pytest.mark.parametrize("pool", ["features", "probs"])
+def test_vectors_may_keep_their_lengths(cache: Path, tmp_path: Path, pool: str) -> None:
+    data = photos(30)
+    branch, vectors = _fit(tiny_backbone(), 32, "flip", pool, data, cache)
+    rng = np.random.default_rng(0)
+    head = LinearHead(rng.normal(size=(24, 2)).astype(np.float32), np.zeros(2, np.float32))
+    for feature_map in (FeatureMap.identity(24), FeatureMap(vectors[:, 0].mean(0), unit=False)):
+        free = replace(branch, feature_map=feature_map, head=head)
+        classifier = EmbeddingClassifier([free], ["left", "right"])
+        export_onnx(classifier, {"tiny": tiny_backbone()}, tmp_path / "m.onnx", cache=cache / "graphs")
+        _assert_same(classifier, {branch.space.key: vectors}, tmp_path / "m.onnx", data[0])
+
+
 def test_other_weights_than_the_heads_were_fitted_on_are_refused(cache: Path, tmp_path: Path) -> None:
     branch, _ = _fit(tiny_backbone(), 32, "none", "features", photos(20), cache)
     classifier = EmbeddingClassifier([branch], ["a", "b"])

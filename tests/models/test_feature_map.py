@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -85,3 +87,26 @@ def test_errors_say_what_is_wrong():
         fit_feature_map(np.zeros((0, 2), np.float32))
     with pytest.raises(DataError, match=r"expects \(n, 12\)"):
         fit_feature_map(correlated()).transform(np.zeros((2, 3), np.float32))
+
+
+def test_the_identity_changes_nothing_and_says_so_on_disk():
+    x = correlated()
+    identity = FeatureMap.identity(12)
+    np.testing.assert_array_equal(identity.transform(x), x)
+    back = FeatureMap.from_state(identity.state())
+    assert not back.unit
+    np.testing.assert_array_equal(back.transform(x), x)
+
+
+def test_a_map_may_keep_lengths():
+    x = correlated()
+    fitted = fit_feature_map(x, components=5)
+    free = replace(fitted, unit=False)
+    np.testing.assert_allclose(free.transform(x), (x - fitted.mean) @ fitted.matrix, atol=1e-4)
+    np.testing.assert_allclose(unit_length(free.transform(x)), fitted.transform(x), atol=1e-6)
+
+
+def test_states_that_do_not_speak_of_length_are_of_unit_length():
+    state = fit_feature_map(correlated(), components=4).state()
+    assert "unit" not in state
+    assert FeatureMap.from_state(state).unit
