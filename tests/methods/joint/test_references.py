@@ -56,12 +56,23 @@ def normalized(row: list[float]) -> list[float]:
 
 
 class FixMatchPaper:
-    """Eq. 4."""
+    """Eq. 4; with given shares, aligned to them as ReMixMatch (arXiv 1911.09785, section 3.1) does, momentum PAST."""
+
+    def __init__(self, to: list[float] | None = None) -> None:
+        self.to, self.shares = to, to
 
     def __call__(self, x: Logits) -> Tensor:
+        said = probs(x.weak)
+        if self.to:
+            self.shares = [
+                PAST * a + (1 - PAST) * b for a, b in zip(self.shares, column_means(said), strict=True)
+            ]
+            said = [
+                normalized([v * t / s for v, t, s in zip(row, self.to, self.shares, strict=True)])
+                for row in said
+            ]
         terms = [
-            ce(z, best(p)) if max(p) >= 0.95 else 0 * z.sum()
-            for z, p in zip(x.strong, probs(x.weak), strict=True)
+            ce(z, best(p)) if max(p) >= 0.95 else 0 * z.sum() for z, p in zip(x.strong, said, strict=True)
         ]
         return supervised(x) + sum(terms) / len(terms)
 
@@ -209,6 +220,11 @@ class MeanTeacherPaper:
 
 CASES: dict[str, tuple[str, dict[str, object], Callable[[], Callable[[Logits], Tensor]]]] = {
     "fixmatch": ("fixmatch", {}, FixMatchPaper),
+    "fixmatch, given shares": (
+        "fixmatch",
+        {"momentum": PAST, "mix": torch.tensor([0.7, 0.2, 0.06, 0.04])},
+        lambda: FixMatchPaper([0.7, 0.2, 0.06, 0.04]),
+    ),
     "flexmatch": ("flexmatch", {}, FlexMatchPaper),
     "freematch": ("freematch", {"momentum": PAST, "fairness_weight": 0.05}, FreeMatchPaper),
     "softmatch": ("softmatch", {"momentum": PAST}, SoftMatchPaper),
