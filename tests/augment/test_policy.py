@@ -292,6 +292,18 @@ def test_no_images() -> None:
         assert affine.shape == (0, 2, 3)
 
 
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
+def test_nothing_is_read_back_from_the_device_and_all_draws_are_made_beside_it(policy: Policy) -> None:
+    here, there = generator(3), generator(3)
+    x = images()
+    policy(x, here)
+    # A meta tensor has no values: whoever asks for one, or waits for the device, fails.
+    view, affine = policy(x.to("meta"), there)
+    assert view.shape == (12, 3, *(policy.size or (40, 40)))
+    assert view.device.type == affine.device.type == "meta"
+    assert torch.equal(here.get_state(), there.get_state())
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
 def test_a_gpu_makes_the_same_views_and_never_waits(policy: Policy) -> None:
