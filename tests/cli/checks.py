@@ -10,14 +10,15 @@ from tests.cli.conftest import Ran
 
 
 def refused(ran: Ran, *named: str) -> None:
-    """The promise: code 2, nothing on stdout, one sentence on stderr that names what is wrong."""
+    """The promise: code 2, nothing on stdout, one sentence at the end of stderr that names what is wrong."""
     assert ran.code == 2, ran
     assert ran.out == ""
-    assert ran.err.startswith("fallow: ")
     assert ran.err.endswith("\n")
-    assert ran.err.count("\n") == 1, ran.err
+    *told, sentence = ran.err.splitlines()
+    assert all(line.startswith("fallow  ") for line in told), ran.err  # what was finished before
+    assert sentence.startswith("fallow: ")
     for text in named:
-        assert text in ran.err, ran.err
+        assert text in sentence, ran.err
 
 
 def audit(run: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from tests.cli.conftest import QUICK, Fallow
 from tests.photos import photos, put
 
 OPTIONS = {
-    "train": ("DATA", "--config", "--set", "--resume", "--json"),
+    "train": ("DATA", "--config", "--set", "--resume", "--json", "--quiet"),
     "predict": ("MODEL", "IMAGES", "--out", "--format", "--json"),
     "evaluate": ("MODEL", "DATA", "--split", "--json"),
     "export": ("RUN", "--out", "--format", "--json"),
@@ -93,13 +93,29 @@ def test_every_command_prints_json_for_scripts(fallow: Fallow, trained: Path, tm
     assert written == {"out": "new.csv", "images": 4, "unreadable": 0}
 
 
-def test_a_piped_command_prints_no_colors_and_no_progress(trained: Path) -> None:
+def test_a_piped_command_prints_plain_lines_without_colors_and_bars(trained: Path) -> None:
     words = ("train", trained / "photos", "--out", "run", *QUICK)
     command = [sys.executable, "-c", "from fallow.cli import main; main()"]
     ended = subprocess.run([*command, *map(str, words)], capture_output=True, check=True)
-    assert ended.stderr == b""
-    assert b"\x1b" not in ended.stdout
+    assert all(line.startswith(b"fallow  ") for line in ended.stderr.splitlines())
+    assert not set(b"\x1b\r") & {*ended.stderr, *ended.stdout}
     assert b"chosen" in ended.stdout
+
+
+def test_a_run_that_nobody_watches_tells_what_is_finished_on_stderr_alone(
+    fallow: Fallow, trained: Path
+) -> None:
+    loud = fallow("train", trained / "photos", "--out", "loud")
+    lines = loud.err.splitlines()
+    assert all(line.startswith("fallow ") for line in lines)
+    for told in ("labeled", "probe: done", "propagate: done"):
+        assert len([line for line in lines if told in line]) == 1
+    as_json = fallow("train", trained / "photos", "--out", "as-json", "--json")
+    assert json.loads(as_json.out)["run"] == "as-json"
+    assert "propagate: done" in as_json.err
+    quiet = fallow("train", trained / "photos", "--out", "quiet", "--quiet")
+    assert quiet.err == ""
+    assert "chosen" in quiet.out
 
 
 def test_the_package_and_its_config_load_without_torch() -> None:

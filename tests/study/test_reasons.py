@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import fallow
+from fallow.config import read_config
+from fallow.study import RUNGS
+from fallow.study.pace import Pace
+from fallow.study.rung import Cost
 from tests.study.digits import decisions, figures, hasten, train, write_digits
 
 
@@ -41,3 +46,42 @@ def test_two_groups_in_each_class_can_be_told_apart(tmp_path: Path, monkeypatch:
     result = train(grouped(tmp_path / "data", groups=2), tmp_path / "run")
     assert result.study.chosen.held_out is not None
     assert result.study.unmeasured == ""
+
+
+def test_a_run_that_follows_one_whose_rung_was_skipped_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasten(monkeypatch, tmp_path / "cache")
+    data = write_digits(tmp_path / "data", classes=(0, 1), pool=6, test=2)
+    with monkeypatch.context() as hurry:
+        hurry.setattr(Pace, "left", property(lambda self: -1.0))
+        hurry.setattr(RUNGS["propagate"], "estimate", lambda ctx: Cost(60.0))
+        train(data, tmp_path / "one", rungs="probe,propagate")
+    notes = []
+    for before, after in (("one", "two"), ("two", "three")):
+        config = tmp_path / before / "config.yaml"
+        assert read_config(config)["rungs"] == "probe,propagate"
+        result = fallow.train(str(data), config=config, out=tmp_path / after, show="nothing")
+        assert [rung.rung for rung in result.study.rungs] == ["probe"]
+        assert result.study.pool_use == "no time then"
+        assert "asked for" not in result.verdict
+        assert "The run that this one follows had no time" in result.verdict
+        assert decisions(tmp_path / after)["propagate.folds"]["value"] == "skipped"
+        notes.append([note for note in result.study.notes if "propagate was skipped" in note])
+    assert notes[0] == notes[1]
+    assert notes[0][0].startswith(
+        "As in the run that this one follows: propagate was skipped: it needs about 60 s"
+    )
+
+
+def test_on_other_data_a_skipped_rung_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hasten(monkeypatch, tmp_path / "cache")
+    data = write_digits(tmp_path / "data", classes=(0, 1), pool=6, test=2)
+    with monkeypatch.context() as hurry:
+        hurry.setattr(Pace, "left", property(lambda self: -1.0))
+        hurry.setattr(RUNGS["propagate"], "estimate", lambda ctx: Cost(60.0))
+        train(data, tmp_path / "one", rungs="probe,propagate")
+    other = write_digits(tmp_path / "other", classes=(4, 7), pool=6, test=2)
+    config = tmp_path / "one" / "config.yaml"
+    result = fallow.train(str(other), config=config, out=tmp_path / "two", show="nothing")
+    assert [rung.rung for rung in result.study.rungs] == ["probe", "propagate"]

@@ -37,6 +37,7 @@ def study(chosen: Scored, base: Scored, found: Interval | None, pool_use: PoolUs
         ("unusable", "no usable unlabeled images"),
         ("not asked", "asked for"),
         ("no time", "no time"),
+        ("no time then", "that this one follows had no time"),
     ],
 )
 def test_where_nothing_learned_from_the_unlabeled_images_no_sentence_says_that_they_did_not_help(

@@ -17,7 +17,7 @@ from fallow.cli.options import and_json, keyword, options, signed
 from fallow.config import TrainConfig
 from fallow.errors import DataError, RunError
 
-_TRAIN_ONLY = {"config", "set_", "resume", "json"}
+_TRAIN_ONLY = {"config", "set_", "resume", "json", "quiet"}
 
 
 def train_command() -> Any:
@@ -27,7 +27,7 @@ def train_command() -> Any:
     def run(data: str, **given: Any) -> None:
         from fallow.config import nest, parse_set
 
-        as_json = given.pop("json", False)
+        as_json, quiet = given.pop("json", False), given.pop("quiet", False)
         values = nest(
             {k.replace("__", "."): v for k, v in given.items() if k not in _TRAIN_ONLY and v is not None}
         )
@@ -36,7 +36,7 @@ def train_command() -> Any:
             config=given.get("config"),
             resume=given.get("resume", False),
             set=parse_set(given.get("set_") or []),
-            show="json" if as_json else "auto",
+            show="nothing" if quiet else "lines" if as_json else "auto",
             from_process_start=True,
             **values,
         )
@@ -70,6 +70,7 @@ def train_command() -> Any:
         ),
         keyword("resume", bool, "Go on with the run in --out where it was stopped.", default=False),
         keyword("json", bool, "Print result.json instead of the last screen.", default=False),
+        keyword("quiet", bool, "Print the end only, nothing while it runs.", default=False),
     ]
     return signed(run, parameters, train)
 

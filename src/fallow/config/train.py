@@ -62,6 +62,9 @@ class ReplayConfig(Section):
     data: str = Field("", description="Fingerprint of the data; on other data nothing here counts.")
     spaces: dict[str, Any] = Field(default_factory=dict, description="What was embedded.")
     folds: dict[str, int] = Field(default_factory=dict, description="Folds that each rung was measured on.")
+    skipped: dict[str, str] = Field(
+        default_factory=dict, description="Rungs that were left out, and what was said about it."
+    )
     steps: dict[str, int] = Field(
         default_factory=dict, description="Steps that each trained rung was planned to take."
     )

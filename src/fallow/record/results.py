@@ -7,9 +7,9 @@ from typing import Any, Literal, TypeAlias
 
 from fallow.types import JsonObject, RungName
 
-PoolUse: TypeAlias = Literal["learned", "none", "unusable", "not asked", "no time"]
+PoolUse: TypeAlias = Literal["learned", "none", "unusable", "not asked", "no time", "no time then"]
 """Whether any rung learned from the unlabeled images, or why none did: there were none, none could be used, no such rung was
-asked for, the budget left no time."""
+asked for, the budget left no time, or left none in the run that this one follows."""
 
 Unmeasured: TypeAlias = Literal["", "one label in a class", "all labels of a class in one group"]
 """Why nothing could be held out, to be read behind "with": images of one group are never told apart."""

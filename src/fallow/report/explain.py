@@ -22,6 +22,7 @@ _UNUSED = {
     "unusable": "No usable unlabeled images",
     "not asked": "No rung that learns from unlabeled images was asked for",
     "no time": "No time to learn from the unlabeled images",
+    "no time then": "The run that this one follows had no time to learn from the unlabeled images",
 }
 _END = re.compile(r"(?<=[^\s.])\.\s+(?=[A-Z0-9])")
 

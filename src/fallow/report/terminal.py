@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
@@ -20,6 +20,7 @@ from rich.text import Text
 
 from fallow.record import Counts, Interval, RungResult, StudyResult
 from fallow.report.explain import short_verdict
+from fallow.report.lines import PATIENCE, PlainLines, in_ascii, speaks_unicode
 from fallow.report.words import counts_line, duration, percent, plural, points, rung_title
 
 if TYPE_CHECKING:
@@ -27,11 +28,6 @@ if TYPE_CHECKING:
 
 WIDTH = 80
 BAR = 20
-PATIENCE = 2.0
-"""Seconds that something may take before it gets a bar: shorter things would only flicker."""
-_ASCII = str.maketrans(
-    dict(zip("·█▌━─−–×…±←", ("|", "#", " ", "=", "-", "-", "-", "x", "~", "+-", "<-"), strict=True))
-)
 
 
 @dataclass(frozen=True)
@@ -86,17 +82,7 @@ def _row(rung: RungResult, result: StudyResult | None) -> _Row:
 
 def _plain(text: Text) -> Text:
     """Return the same text in ASCII, without colors; columns stay where they are."""
-    plain = text.plain.replace(" ± ", " +-").translate(_ASCII)
-    return Text(plain.encode("ascii", "replace").decode())
-
-
-def speaks_unicode(stream: IO[str]) -> bool:
-    """Return True when ``stream`` can print block characters."""
-    try:
-        "█·±←−".encode(getattr(stream, "encoding", None) or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
+    return Text(in_ascii(text.plain))
 
 
 def _shown(path: Path) -> str:
@@ -210,21 +196,28 @@ def _ansi(text: Text) -> str:
 class LiveLadder:
     """The ladder while it is climbed: what runs now, the time left, the waterfall so far.
 
-    Draws on stderr, and only when both stderr and stdout are terminals; otherwise every method does nothing.
-    A bar with the time left appears on anything that takes longer than two seconds. Use it as a context manager, or call
+    Draws on stderr, and only when both stderr and stdout are terminals; elsewhere it writes a plain line for each thing
+    that is finished, or nothing. A bar with the time left appears on anything that takes longer than two seconds. Use it as a context manager, or call
     `close`: the cursor comes back whatever happens.
 
     Args:
         enabled: False draws nothing (``--json``).
+        lines: Write plain lines where nothing is drawn.
         budget_seconds: The wall clock asked for; 0 leaves it out.
         console: Where to draw; default stderr.
     """
 
     def __init__(
-        self, *, enabled: bool = True, budget_seconds: float = 0.0, console: Console | None = None
+        self,
+        *,
+        enabled: bool = True,
+        lines: bool = False,
+        budget_seconds: float = 0.0,
+        console: Console | None = None,
     ) -> None:
         self._console = console or Console(file=sys.stderr, highlight=False)
         self._on = enabled and self._console.is_terminal and (console is not None or sys.stdout.isatty())
+        self._lines = PlainLines(self._console.file) if lines and not self._on else None
         self._unicode = speaks_unicode(self._console.file)
         self._budget = budget_seconds
         self._begun = time.monotonic()
@@ -240,16 +233,22 @@ class LiveLadder:
         """Begin to draw, or take up ``counts`` once they are known."""
         name = Text(" ").append("fallow", style="bold green").append(f"  {data}")
         self._head = _headline(data, counts) if counts else [name]
+        if self._lines and counts:
+            self._lines.read(data, counts)
         self._show()
 
     def stage(self, name: str) -> None:
         """Name what runs now: a rung, or ``read``, ``report`` ..."""
+        if self._lines:
+            self._lines.stage(name)
         self._stage = name
         self._work, self._work_begun = ("", 0, 0), time.monotonic()
         self._show()
 
     def note(self, sentence: str) -> None:
         """Add a sentence that a person should see while waiting (a rung skipped, say)."""
+        if self._lines:
+            self._lines.note(sentence)
         self._notes.append(sentence)
 
     def _show(self) -> None:
@@ -267,6 +266,8 @@ class LiveLadder:
 
     def rung(self, result: RungResult) -> None:
         """Add a finished rung to the waterfall; one that is there already is shown as it was measured last."""
+        if self._lines:
+            self._lines.rung(result)
         row = _row(result, None)
         if row.name in [known.name for known in self._rows]:
             self._rows = [row if known.name == row.name else known for known in self._rows]
@@ -276,6 +277,8 @@ class LiveLadder:
 
     def close(self) -> None:
         """Stop drawing and leave the screen clean. May be called twice."""
+        if self._lines:
+            self._lines.stage("")
         live, self._live = self._live, None
         if live is not None:
             live.stop()

@@ -26,7 +26,7 @@ from fallow.study.judge import Judge, Judgment, pool_mix, weights_decision
 from fallow.study.leave import keep_model, leave, model_rung
 from fallow.study.pace import Pace, embed_everything, image_seconds
 from fallow.study.plan import SpacePlan, as_before, plan_spaces, pool_order, without_weights
-from fallow.study.replay import followed, planned
+from fallow.study.replay import followed, planned, stage_plan
 from fallow.study.rung import Candidate, Rung, Workload
 from fallow.study.rungs import RUNGS
 from fallow.study.stage import Stage, StagePlan, note_elapsed
@@ -201,9 +201,8 @@ class Study:
         """Say whether a rung is left out for want of time: decided once, then a fact. The probe is never left out."""
         plan = stage.plan()
         name = rung.info.name
-        if plan is None and name in self.config.replay.folds:
-            replay = self.config.replay
-            plan = StagePlan(replay.folds[name], steps=replay.steps.get(name))
+        if plan is None and (again := stage_plan(self.config.replay, name)) is not None:
+            plan = again
             stage.keep_plan(plan)
         if plan is None and best is not None and stage.final() is None:
             plan = (

@@ -33,7 +33,7 @@ from fallow.study.replay import config_text
 from fallow.study.reporting import gather_report
 from fallow.study.rungs import RUNGS, FrozenCandidate
 from fallow.study.scoring import Tested, decide_scoring, score
-from fallow.study.stage import note_elapsed
+from fallow.study.stage import Stage, StagePlan, note_elapsed
 from fallow.study.verdict import verdict
 from fallow.study.worth import learning_curve, worth_labels
 from fallow.types import JsonObject, RungName
@@ -110,7 +110,7 @@ def leave(study: Study, ctx: RungContext, best: RungName) -> StudyResult:
         study.decisions,
         study.fingerprint,
         study.plan,
-        {name: study.evidence.folds(name) for name in study.finals},
+        _stages(study),
     )
     write_bytes(study.run.config, text.encode())
     write_json(study.run.decisions, study.decisions.to_json())
@@ -121,6 +121,16 @@ def leave(study: Study, ctx: RungContext, best: RungName) -> StudyResult:
     result = replace(result, seconds=study.clock.elapsed)
     write_json(study.run.result, result.to_json())
     return result
+
+
+def _stages(study: Study) -> dict[RungName, StagePlan]:
+    """Return what was done of each rung, for a run that follows this one."""
+    done = {}
+    for index, name in enumerate(study.names, start=1):
+        plan = Stage(study.run.stage(index, name)).plan() or StagePlan(0)
+        if name in study.finals or plan.skipped:
+            done[name] = replace(plan, folds=study.evidence.folds(name))
+    return done
 
 
 def _fix(study: Study, ctx: RungContext, best: RungName) -> Choice:
@@ -212,7 +222,9 @@ def _pool_use(study: Study, ctx: RungContext) -> PoolUse:
         audit = ctx.data.audit
         splits = [item.split for item in audit.skipped] + [item.split for item in audit.leaks]
         return "unusable" if "unlabeled" in splits or audit.pool_twins else "none"
-    return "no time" if _asked(study) else "not asked"
+    if not _asked(study):
+        return "not asked"
+    return "no time then" if study.config.replay.skipped else "no time"
 
 
 def _asked(study: Study) -> bool:

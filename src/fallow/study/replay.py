@@ -8,10 +8,13 @@ from typing import Any
 from fallow.config import ReplayConfig, TrainConfig, dump_config, merge, nest
 from fallow.record import Decision
 from fallow.study.plan import SpacePlan
+from fallow.study.stage import StagePlan
 from fallow.types import RungName
 
 _SEARCHED = "embed.views"
 """Decided in each fold and for each embedding, whatever the rule said for the last of them."""
+
+_FOLLOWED = "As in the run that this one follows: "
 
 
 def followed(config: TrainConfig, fingerprint: str) -> TrainConfig:
@@ -40,12 +43,21 @@ def planned(config: TrainConfig) -> SpacePlan | None:
     return SpacePlan.from_json(spaces) if same and size else None
 
 
+def stage_plan(replay: ReplayConfig, name: RungName) -> StagePlan | None:
+    """Return what the replayed run did of a rung; None where nothing is replayed, or it did not know the rung."""
+    if name in replay.skipped:
+        note = _FOLLOWED + replay.skipped[name]
+        rule = "The run that this one follows left the rung out."
+        return StagePlan(0, 0.0, True, note, Decision(f"{name}.folds", "skipped", "rule", rule))
+    return StagePlan(replay.folds[name], steps=replay.steps.get(name)) if name in replay.folds else None
+
+
 def config_text(
     config: TrainConfig,
     decisions: Iterable[Decision],
     fingerprint: str,
     plan: SpacePlan,
-    folds: Mapping[RungName, int],
+    stages: Mapping[RungName, StagePlan],
 ) -> str:
     """Return ``config.yaml`` of a finished run: no "auto" is left that a decision settled.
 
@@ -54,7 +66,7 @@ def config_text(
         decisions: What was decided.
         fingerprint: Of the data.
         plan: What was embedded.
-        folds: Rungs that were climbed, with the number of folds of each.
+        stages: What was done of each rung.
     """
     dumped: dict[str, Any] = config.model_dump(mode="json")
     settled: dict[str, Any] = {}
@@ -68,8 +80,18 @@ def config_text(
         settled[d.name] = d.value
         if not d.pinned and (d.source == "search" or d.name == _SEARCHED):
             searched[d.name] = d.value
-    replay = {"data": fingerprint, "spaces": plan.to_json(), "folds": dict(folds), "searched": searched}
-    return dump_config(
-        merge(dumped, {**nest(settled), "rungs": ",".join(folds)})
-        | {"replay": ReplayConfig(**replay).model_dump()}
+    replay = ReplayConfig(
+        data=fingerprint,
+        spaces=plan.to_json(),
+        folds={name: made.folds for name, made in stages.items() if not made.skipped},
+        steps={name: made.steps for name, made in stages.items() if made.steps and not made.skipped},
+        skipped={name: _said_first(made.note) for name, made in stages.items() if made.skipped},
+        searched=searched,
     )
+    asked = {**nest(settled), "rungs": ",".join(config.rung_names)}
+    return dump_config(merge(dumped, asked) | {"replay": replay.model_dump()})
+
+
+def _said_first(note: str) -> str:
+    """Return what the first of several runs that follow each other said."""
+    return note.removeprefix(_FOLLOWED)

@@ -54,6 +54,11 @@ def _unused(counts: Counts, opponent: str, why: PoolUse) -> str:
     images = f"the {counts.unlabeled:,} unlabeled images"
     if why == "no time":
         return f"The budget left no time to learn from the unlabeled images, so {best}: give a larger one."
+    if why == "no time then":
+        return (
+            f"The run that this one follows had no time to learn from {images}, so {best}: start without its config and "
+            "with a larger budget."
+        )
     if why == "not asked":
         return (
             f"Only rungs that do without unlabeled images were asked for: {images} were not used, and {best}."

@@ -6,7 +6,7 @@ import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from fallow.config import TrainConfig, build, dump_config, merge, nest, read_config
 from fallow.errors import ConfigError, DataError, RunError, WeightsError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from fallow.models import Backbone
 
-Show = Literal["auto", "json", "nothing"]
+Show = Literal["auto", "lines", "nothing"]
 
 
 def train(
@@ -53,7 +53,8 @@ def train(
         config: YAML file with any of the options.
         set: Dotted keys to pin, over config and options.
         resume: Go on with the run in ``out``.
-        show: ``auto`` shows progress on a terminal, ``json`` and ``nothing`` are quiet.
+        show: What is told on stderr while it runs. ``auto``: a picture on a terminal, elsewhere a plain line for each
+            thing that is finished; ``lines``: those lines everywhere; ``nothing``.
         from_process_start: Let the budget count from the start of the process, as the command line does.
         **options: Fields of `fallow.config.TrainConfig`: ``budget``, ``out``, ``rungs``, ``seed``, ``offline``,
             ``embed={"views": "flip"}`` and so on. On the command line the fields of ``embed`` are options of their own.
@@ -66,6 +67,8 @@ def train(
     """
     from fallow.study import Clock, elapsed_before, process_age
 
+    if show not in get_args(Show):
+        raise ConfigError(f"show='{show}' is not known: give {', '.join(get_args(Show))}")
     already = process_age() if from_process_start else 0.0
     written = read_config(Path(config)) if config else {}
     build(TrainConfig, written, f"'{config}'")  # what is wrong in the file is said with the file's name
@@ -194,7 +197,7 @@ def _run(
     from fallow.study import Study
 
     own = _backbone(model, settings)
-    screen = LiveLadder(enabled=show == "auto", budget_seconds=settings.seconds)
+    screen = LiveLadder(enabled=show == "auto", lines=show != "nothing", budget_seconds=settings.seconds)
     try:
         source = open_source(data, **{k: v for k, v in others.items() if v is not None})
         named = str(read_json(run.path / "request.json")["data"])
