@@ -12,7 +12,7 @@ import pytest
 from fallow.cli import main
 from tests.photos import photos
 
-QUICK = ("--offline", "--backbone", "pixels", "--budget", "20s")
+QUICK = ("--offline", "--backbone", "pixels", "--rungs", "probe,propagate", "--budget", "20s")
 
 
 @dataclass(frozen=True)

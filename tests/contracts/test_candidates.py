@@ -10,14 +10,14 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from fallow.study import RUNGS
-from tests.study.digits import context, write_digits
+from tests.study.digits import context, fit, write_digits
 
 
 @pytest.mark.parametrize("votes", ["pixels", "edges+pixels"])
 @pytest.mark.parametrize("rung", list(RUNGS))
 def test_predict_restored_state_and_exported_graph_agree(rung: str, votes: str, tmp_path: Path) -> None:
     ctx = context(write_digits(tmp_path / "data", labels=4), tmp_path / "cache", votes)
-    candidate = RUNGS[rung].fit(ctx, None, {}).calibrated(1.7)
+    candidate = fit(ctx, None, rung).calibrated(1.7)
     images = ctx.data.images(ctx.data.test_ids)
     said = candidate.predict(images).probs.numpy()
     assert said.shape == (len(images), len(ctx.data.classes))

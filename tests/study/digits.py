@@ -19,7 +19,7 @@ from torch import nn
 import fallow
 import fallow.study.leave
 import fallow.study.plan
-from fallow.config import EmbedConfig, TrainConfig
+from fallow.config import EmbedConfig, NetworkConfig, OptimizationConfig, TrainConfig
 from fallow.data import audit, open_source
 from fallow.models import Backbone, Embedder, from_module, load_backbone
 from fallow.record import DecisionLog
@@ -28,6 +28,8 @@ from fallow.study.clock import Clock
 from fallow.study.context import RungContext
 from fallow.study.data import StudyData
 from fallow.study.plan import SpacePlan, plan_spaces
+from fallow.study.rung import Candidate, Fold
+from fallow.study.rungs import RUNGS, Below
 from fallow.tasks import classification_task
 
 
@@ -58,6 +60,9 @@ def two_vote(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+CHEAP, TRAINED = "probe,propagate", "finetune,joint,noisy_student,ensemble"
+STEPS = 5
+"""Steps of a fit where what is learned does not matter."""
 FEW = {"classes": (0, 1, 4, 7), "labels": 3, "pool": 20, "test": 6}
 
 
@@ -91,8 +96,9 @@ def hasten(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
 
 
 def train(data: Path, out: Path, **options: Any) -> fallow.Result:
-    """Run a study on pixels with two repeats, quietly."""
+    """Run the cheap rungs on pixels with two repeats, quietly."""
     asked = {
+        "rungs": CHEAP,
         "offline": True,
         "budget": "10m",
         "show": "nothing",
@@ -106,7 +112,12 @@ def train(data: Path, out: Path, **options: Any) -> fallow.Result:
 def context(data: Path, cache: Path, votes: str = "pixels") -> RungContext:
     """Return what rungs look at, for the images of a folder; ``edges`` vote under views, ``pixels`` as they are."""
     decisions, clock = DecisionLog(), Clock(600)
-    config = TrainConfig(offline=True, embed=EmbedConfig(backbone="pixels" if votes == "pixels" else "auto"))
+    config = TrainConfig(
+        offline=True,
+        embed=EmbedConfig(backbone="pixels" if votes == "pixels" else "auto"),
+        network=NetworkConfig(backbone="small_resnet_8"),
+        optimization=OptimizationConfig(batch_size=8, unlabeled_ratio=1),
+    )
     made = StudyData.build(audit(open_source(str(data))), 0, decisions)
     bank = SpaceBank(config.embed, cache, offline=True, own=None if votes == "pixels" else edges())
     if votes == "pixels":
@@ -158,3 +169,20 @@ def assert_same(one: Path, other: Path) -> None:
     for name, array in left.items():
         np.testing.assert_array_equal(array, right[name], err_msg=name)
     assert (one / "model" / "model.onnx").read_bytes() == (other / "model" / "model.onnx").read_bytes()
+
+
+class Fitted(Below):
+    """The rungs below a fold, all of them fitted when they are asked for, with a few steps where they take any."""
+
+    def __init__(self, ctx: RungContext, fold: Fold | None, names: tuple[str, ...]) -> None:
+        super().__init__(ctx, fold, names, {})  # type: ignore[arg-type]
+
+    def _make(self, name: str) -> Candidate:
+        return fit(self._ctx, self._fold, name)
+
+
+def fit(ctx: RungContext, fold: Fold | None, name: str) -> Candidate:
+    """Fit a rung with all rungs below it."""
+    rung, names = RUNGS[name], list(RUNGS)
+    steps = None if rung.workload is None else min(STEPS, rung.workload.most)
+    return rung.fit(ctx, fold, Fitted(ctx, fold, tuple(names[: names.index(name)])), steps)

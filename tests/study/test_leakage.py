@@ -15,15 +15,14 @@ from safetensors.numpy import load_file
 from fallow.study import RUNGS, Fold
 from fallow.study.context import RungContext
 from fallow.study.data import StudyData, plan_folds
-from fallow.study.rungs import Below, probe
+from fallow.study.rungs import probe
 from fallow.study.spaces import decide_views, spaces_of
-from tests.study.digits import context, decisions, hasten, train, write_digits
+from tests.study.digits import context, decisions, fit, hasten, train, write_digits
 
 
 def studied(ctx: RungContext, rung: str, fold: Fold) -> dict[str, np.ndarray]:
     """Fit a rung on a fold, with the rungs below it, and return all that came out of it."""
-    below = tuple(list(RUNGS)[: list(RUNGS).index(rung)])
-    candidate = RUNGS[rung].fit(ctx, fold, Below(ctx, fold, below))
+    candidate = fit(ctx, fold, rung)
     everything = (*ctx.data.labeled_ids, *ctx.data.pool_ids, *ctx.data.test_ids)
     said = candidate.predict(ctx.data.images(everything)).probs.numpy()
     return {
@@ -56,6 +55,8 @@ def with_other_labels(ctx: RungContext, fold: Fold) -> RungContext:
 def test_the_held_out_labels_of_a_fold_change_nothing_that_its_rungs_produce(
     rung: str, votes: str, pool: int, search_from: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if RUNGS[rung].workload is not None and (votes, pool) not in (("pixels", 20), ("edges+pixels", 130)):
+        pytest.skip("trained rungs take their inputs from the same places, and longer")
     monkeypatch.setattr(probe, "SEARCH_FROM", search_from)
     ctx = context(write_digits(tmp_path / "data", labels=4, pool=pool), tmp_path / "cache", votes)
     assert (len(ctx.data.pool_ids) >= 300) == (pool == 130)

@@ -32,5 +32,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> fallow.Result:
 def quick(data: object, out: Path, **options: object) -> fallow.Result:
     """Train in a second or two."""
     return fallow.train(
-        data, out=out, budget="20s", offline=True, embed={"backbone": "pixels"}, show="nothing", **options
+        data,
+        out=out,
+        budget="20s",
+        rungs="probe,propagate",
+        offline=True,
+        embed={"backbone": "pixels"},
+        show="nothing",
+        **options,
     )

@@ -68,6 +68,9 @@ class ReplayConfig(Section):
     steps: dict[str, int] = Field(
         default_factory=dict, description="Steps that each trained rung was planned to take."
     )
+    cuts: dict[str, int] = Field(
+        default_factory=dict, description="Steps at which the clock ended fits, by rung and fold."
+    )
     searched: dict[str, Any] = Field(
         default_factory=dict,
         description="Values above that were searched, not asked for: searched again, in every fold, unless changed.",

@@ -37,6 +37,7 @@ class RungContext:
         progress: Who watches.
         scratch: Artefacts that rungs of the *same fold* share, by (fold key, name).
         workdir: Where the fit at hand keeps what it needs to go on after a kill; None keeps nothing.
+        stop: Asked before each step of a fit with its number and the seconds spent: True ends the fit there.
         tell: Takes a sentence that a person should read while a fit goes on.
     """
 
@@ -50,6 +51,7 @@ class RungContext:
     progress: Progress = silent
     scratch: dict[tuple[str, str], Any] = field(default_factory=dict)
     workdir: Path | None = None
+    stop: Callable[[int, float], bool] | None = None
     tell: Callable[[str], None] = field(default=lambda sentence: None)
 
     # Cached: a list of 100,000 names and hashes takes longer to make than most of what is asked of it.

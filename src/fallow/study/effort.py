@@ -46,6 +46,8 @@ class Effort:
             "seconds_a_step": round(self.step, 4),
             "folds": self.folds,
         }
+        if not self.workload.most:  # nothing is trained
+            return StagePlan(self.folds, steps=0)
         for folds in range(self.folds, 0, -1):
             steps = self._steps(folds)
             if steps >= self.workload.enough:
@@ -74,7 +76,7 @@ class Effort:
         made = Decision(
             f"{self.name}.steps", steps, "rule", rule, {**figures, "folds": folds, "folds_there": self.folds}
         )
-        return StagePlan(folds, decision=made, steps=steps)
+        return StagePlan(folds, self.seconds, decision=made, steps=steps)
 
 
 def share_of(name: RungName, names: Sequence[RungName]) -> float:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,11 +14,15 @@ from fallow.record import Decision
 from fallow.study.context import RungContext
 from fallow.study.rung import Candidate, Fold, Rung
 from fallow.study.rungs import Below
-from fallow.study.stage import Stage
+from fallow.study.stage import Stage, StagePlan
 from fallow.types import RungName
 
 if TYPE_CHECKING:
     from fallow.study.ladder import Study
+
+
+_LATE = 1.5
+"""A fit is cut when it takes this many times what its rung planned for it."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,12 @@ class Fits:
 
     def _fold(self, fold: Fold) -> NDArray[np.float32]:
         started, study, ctx = time.monotonic(), self.study, self.ctx
+        plan = self.stage.plan()
         candidate = self._fit(fold, Below(ctx, fold, tuple(study.fitted), study.stages))
         images = ctx.data.images(tuple(ctx.data.labeled_ids[i] for i in fold.held_out))
         probs: NDArray[np.float32] = candidate.predict(images).probs.numpy()
         right = float((probs.argmax(1) == ctx.data.y[fold.held_out]).mean())
-        if self.rung.workload is not None:
+        if plan is not None and plan.steps:
             tensors, meta = candidate.state()
             self.stage.keep_candidate(fold.key, tensors, meta)
         self.stage.keep_fold(fold.key, fold.held_out, probs, {**self._line(started), "accuracy": right})
@@ -109,11 +114,43 @@ class Fits:
         plan = self.stage.plan()
         if self.rung.workload is None or plan is None:
             return self.rung.fit(self.ctx, fold, below)
-        self.ctx.workdir = self.stage.workdir(RungContext.scratch_key(fold))
+        key = RungContext.scratch_key(fold)
+        self.ctx.workdir, self.ctx.stop = self.stage.workdir(key), self._stop(key, plan)
         try:
             return self.rung.fit(self.ctx, fold, below, plan.steps)
         finally:
-            self.ctx.workdir = None
+            self.ctx.workdir = self.ctx.stop = None
+
+    def _stop(self, key: str, plan: StagePlan) -> Callable[[int, float], bool]:
+        """Return what ends a fit: the step at which it was ended before, or the clock, when the machine is much slower.
+
+        The step is written down before the fit ends there, so that a run that goes on, or is done again, ends it there too.
+        """
+        known = self.stage.cut(key)
+        if known is None:
+            known = self.study.config.replay.cuts.get(f"{self.name}/{key}")
+        allowed = None if plan.seconds is None else _LATE * plan.seconds / (plan.folds + 1)
+
+        def stop(step: int, seconds: float) -> bool:
+            if known is not None:
+                return step >= known
+            if allowed is None or seconds <= allowed or step == 0:
+                return False
+            self.stage.keep_cut(key, step)
+            self.study.heed(_cut_short(self.name, key, plan, step))
+            return True
+
+        return stop
 
     def _line(self, started: float) -> dict[str, float]:
         return {"seconds": time.monotonic() - started, "elapsed": self.study.clock.elapsed}
+
+
+def _cut_short(name: RungName, key: str, plan: StagePlan, step: int) -> StagePlan:
+    """Return the sentence about a fit that the clock ended."""
+    which = "refit" if key == RungContext.scratch_key(None) else f"fit on fold {key}"
+    return replace(
+        plan,
+        note=f"{name}: the {which} was cut at step {step} of {plan.steps}, for the machine was slower than measured.",
+        decision=None,
+    )

@@ -112,6 +112,8 @@ class Study:
         self.names = tuple(n for n in asked if ctx.data.pool_ids or not RUNGS[n].info.needs_pool)
         best: RungName | None = None
         for index, name in enumerate(self.names, start=1):
+            if RUNGS[name].needs and not set(RUNGS[name].needs) & set(self.finals):
+                continue  # nothing below that it could be made of
             stage = Stage(self.run.stage(index, name))
             if self._skipped(ctx, RUNGS[name], stage, best):
                 continue

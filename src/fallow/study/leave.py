@@ -111,6 +111,7 @@ def leave(study: Study, ctx: RungContext, best: RungName) -> StudyResult:
         study.fingerprint,
         study.plan,
         _stages(study),
+        {f"{name}/{key}": step for name, stage in study.stages.items() for key, step in stage.cuts().items()},
     )
     write_bytes(study.run.config, text.encode())
     write_json(study.run.decisions, study.decisions.to_json())

@@ -139,15 +139,19 @@ class Pace:
             return None
         if plan is not None:
             late = spent + last > _SLACK * (plan.seconds or 0.0) and self.left < last
-            return self._planned(name, position, folds, last, plan.seconds or 0.0) if late else None
+            if not late:
+                return None
+            return self._planned(name, position, folds, last, plan.seconds or 0.0, plan.steps)
         fits = position + int((seconds - spent) / last)
         if position > 1 or fits <= position:
             return self._planned(name, max(position, min(fits, folds)), folds, last, seconds)
         return None
 
-    def _planned(self, name: RungName, count: int, folds: int, each: float, seconds: float) -> StagePlan:
+    def _planned(
+        self, name: RungName, count: int, folds: int, each: float, seconds: float, steps: int | None = None
+    ) -> StagePlan:
         if count >= folds:
-            return StagePlan(folds, seconds)
+            return StagePlan(folds, seconds, steps=steps)
         rule = "Held-out fits of a rung may take a share of the time left: as many folds as fit."
         figures = {
             "folds": folds,
@@ -155,6 +159,5 @@ class Pace:
             "seconds_allowed": round(seconds, 1),
         }
         note = f"{name} was measured on {count} of {folds} folds: the budget allowed no more."
-        return StagePlan(
-            count, seconds, note=note, decision=Decision(f"{name}.folds", count, "rule", rule, dict(figures))
-        )
+        made = Decision(f"{name}.folds", count, "rule", rule, dict(figures))
+        return StagePlan(count, seconds, note=note, decision=made, steps=steps)

@@ -58,6 +58,7 @@ def config_text(
     fingerprint: str,
     plan: SpacePlan,
     stages: Mapping[RungName, StagePlan],
+    cuts: Mapping[str, int],
 ) -> str:
     """Return ``config.yaml`` of a finished run: no "auto" is left that a decision settled.
 
@@ -67,6 +68,7 @@ def config_text(
         fingerprint: Of the data.
         plan: What was embedded.
         stages: What was done of each rung.
+        cuts: Steps at which the clock ended fits, by rung and fold.
     """
     dumped: dict[str, Any] = config.model_dump(mode="json")
     settled: dict[str, Any] = {}
@@ -85,6 +87,7 @@ def config_text(
         spaces=plan.to_json(),
         folds={name: made.folds for name, made in stages.items() if not made.skipped},
         steps={name: made.steps for name, made in stages.items() if made.steps and not made.skipped},
+        cuts=dict(cuts),
         skipped={name: _said_first(made.note) for name, made in stages.items() if made.skipped},
         searched=searched,
     )

@@ -135,6 +135,8 @@ class Rung(ABC):
 
     info: ClassVar[RungInfo]
     workload: ClassVar[Workload | None] = None
+    needs: ClassVar[tuple[RungName, ...]] = ()
+    """Rungs below of which one at least must have been climbed."""
 
     @abstractmethod
     def estimate(self, ctx: RungContext) -> Cost:

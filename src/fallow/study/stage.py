@@ -81,6 +81,18 @@ class Stage:
         self._keep(f"fold-{key}.safetensors", {"held_out": held_out, "probs": probs})
         self._log({"fold": key, **line})
 
+    def cut(self, key: str) -> int | None:
+        """Return the step at which the clock ended a fit, or None."""
+        return self.cuts().get(key)
+
+    def cuts(self) -> dict[str, int]:
+        """Return the steps at which the clock ended fits, by fold."""
+        return dict(self._json("cuts.json") or {})
+
+    def keep_cut(self, key: str, step: int) -> None:
+        """Make the end of a fit a fact, before the fit ends there."""
+        write_json(self.path / "cuts.json", {**self.cuts(), key: step})
+
     def candidate(self, key: str) -> tuple[dict[str, Array], dict[str, Any]] | None:
         """Return arrays and plain values of a fold's candidate, or None."""
         meta, tensors = self._json(f"model-{key}.json"), self._tensors(f"model-{key}.safetensors")

@@ -5,17 +5,27 @@ from collections.abc import Iterator, Mapping
 from fallow.errors import RunError
 from fallow.study.context import RungContext
 from fallow.study.rung import Candidate, Fold, Rung
+from fallow.study.rungs.ensemble import EnsembleRung
 from fallow.study.rungs.finetune import FinetuneRung
 from fallow.study.rungs.frozen import FrozenCandidate
 from fallow.study.rungs.joint import JointRung
 from fallow.study.rungs.network import TrainedCandidate, vote
+from fallow.study.rungs.noisy_student import NoisyStudentRung
 from fallow.study.rungs.probe import ProbeRung
 from fallow.study.rungs.propagate import PropagateRung
 from fallow.study.stage import Stage
 from fallow.types import RungName
 
 RUNGS: dict[RungName, Rung] = {
-    rung.info.name: rung for rung in (ProbeRung(), PropagateRung(), FinetuneRung(), JointRung())
+    rung.info.name: rung
+    for rung in (
+        ProbeRung(),
+        PropagateRung(),
+        FinetuneRung(),
+        JointRung(),
+        NoisyStudentRung(),
+        EnsembleRung(),
+    )
 }
 
 

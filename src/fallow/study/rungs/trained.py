@@ -53,7 +53,19 @@ class TrainedRung(Rung):
             torch.nn.init.zeros_(head.bias)
         else:
             fitted_head(fit.ctx, fit.fold, head)
-        return from_backbone(backbone, head, fit.plan.size, trainable=fit.plan.trainable)
+        dropout, drop_path = self.own_noise(fit.ctx)
+        return from_backbone(
+            backbone,
+            head,
+            fit.plan.size,
+            trainable=fit.plan.trainable,
+            dropout=dropout,
+            drop_path=drop_path,
+        )
+
+    def own_noise(self, ctx: RungContext) -> tuple[float, float]:
+        """Return dropout and stochastic depth of the network: none, unless a method lives on them."""
+        return 0.0, 0.0
 
     def estimate(self, ctx: RungContext) -> Cost:
         """Return the time of one step."""
@@ -82,7 +94,7 @@ class TrainedRung(Rung):
             place=fit.place(self.info.name),
             mix=mixing(ctx, self.mix),
         )
-        outcome = loop.run()
+        outcome = loop.run(ctx.stop)
         if fold is None:
             record_training(ctx, self.info.name, settings, outcome)
         return fit.candidate(self.info.name, outcome)

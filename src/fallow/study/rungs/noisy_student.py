@@ -1,0 +1,130 @@
+"""Rung 7: everything that was learned so far labels the pool, and a network learns that under noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor
+
+from fallow.engine import LoopSettings, Place
+from fallow.methods import JointMethod, NoisyStudent
+from fallow.record import Decision
+from fallow.study.context import RungContext
+from fallow.study.rung import Fold, RungInfo, Workload
+from fallow.study.rungs.frozen import FrozenCandidate
+from fallow.study.rungs.network import TrainedCandidate, vote
+from fallow.study.rungs.trained import Below, TrainedRung
+from fallow.study.trained.fit import Fit, record_training
+from fallow.tasks import Posteriors
+
+_TEACHERS = ("propagate", "joint")
+"""Who teaches: rungs that learned from the pool in different ways, so that they err apart."""
+_SECOND_ROUND = 1.5
+"""A second round is taken where the steps are this many times those that one needs."""
+_DROPOUT = 0.1
+
+
+class NoisyStudentRung(TrainedRung):
+    """One or more rounds of: the teacher labels the pool softly, a student learns labels and pool, strongly noised.
+
+    The teacher is made by rule and not by held-out figures, which no fold may look at: the average of the rungs below that
+    learned from the pool. Each round's student joins the average that teaches the next.
+    """
+
+    info: ClassVar[RungInfo] = RungInfo(
+        "noisy_student",
+        "what was learned so far labels the pool, a noised network learns it",
+        False,
+        False,
+        True,
+    )
+    workload = Workload(least=100, enough=400, most=2500)
+
+    def method(self, fit: Fit, below: Below, steps: int) -> JointMethod:
+        """Return the student's lesson: the teacher's soft labels of the pool, looked up by position."""
+        pool, classes = len(fit.ctx.pool), fit.classes
+        teacher = _teacher(fit, below)
+        probs = (
+            torch.full((pool, classes), 1 / classes)
+            if teacher is None
+            else teacher.predict(fit.ctx.pool).probs.float()
+        )
+        return NoisyStudent(fit.ctx.task, teacher=_lookup(probs))
+
+    def own_noise(self, ctx: RungContext) -> tuple[float, float]:
+        """Return the student's own noise: dropout and stochastic depth."""
+        asked = ctx.config.noisy_student
+        dropout = _DROPOUT if asked.dropout == "auto" else float(asked.dropout)
+        return dropout, 0.0 if asked.drop_path == "auto" else float(asked.drop_path)
+
+    def fit(
+        self, ctx: RungContext, fold: Fold | None, below: Below, steps: int | None = None
+    ) -> TrainedCandidate:
+        """Train round by round."""
+        assert steps is not None
+        fit = Fit.of(ctx, fold, joint=True)
+        rounds = self._rounds(ctx, fold, steps)
+        settings = fit.settings(max(1, steps // rounds))
+        taught = dict(below)
+        for number in range(1, rounds + 1):
+            candidate = self._round(fit, taught, settings, number, rounds)
+            taught[f"round {number}"] = candidate
+        return candidate
+
+    def _round(
+        self, fit: Fit, below: Below, settings: LoopSettings, number: int, rounds: int
+    ) -> TrainedCandidate:
+        place = fit.place(self.info.name)
+        if place is not None and rounds > 1:
+            place = Place(place.folder / f"round-{number}", f"{place.name}-{number}", place.trackers)
+        own = replace(settings, seed=settings.seed + 7919 * (number - 1))
+        loop = fit.loop(
+            self.network(fit, below),
+            self._built(fit, below, settings.steps),
+            own,
+            title=f"{self.info.name}, round {number}: steps" if rounds > 1 else f"{self.info.name}: steps",
+            place=place,
+        )
+        outcome = loop.run(fit.ctx.stop if rounds == 1 else None)
+        if fit.fold is None:
+            record_training(fit.ctx, self.info.name, own, outcome)
+        return fit.candidate(self.info.name if number == rounds else f"{self.info.name}-{number}", outcome)
+
+    def _rounds(self, ctx: RungContext, fold: Fold | None, steps: int) -> int:
+        asked = ctx.config.noisy_student.rounds
+        assert self.workload is not None
+        rounds = asked if isinstance(asked, int) else 1 + (steps >= _SECOND_ROUND * self.workload.enough)
+        if fold is None:
+            rule = "A second round where the planned steps are enough for it."
+            pinned = isinstance(asked, int)
+            ctx.decisions.add(
+                Decision(
+                    "noisy_student.rounds",
+                    rounds,
+                    "user" if pinned else "rule",
+                    "Asked for." if pinned else rule,
+                    pinned=pinned,
+                )
+            )
+        return rounds
+
+
+def _teacher(fit: Fit, below: Below) -> FrozenCandidate | None:
+    """Return who teaches; None where only a step's time is measured."""
+    chosen = [name for name in below if name in _TEACHERS or name.startswith("round")]
+    found = [below[name] for name in chosen or list(below)[-1:]]
+    members = [cast(FrozenCandidate, candidate) for candidate in found]
+    return vote(members, final=fit.fold is None) if members else None
+
+
+def _lookup(probs: Tensor) -> Callable[[Tensor], Posteriors]:
+    """Return a function from positions in the pool to what the teacher said of them."""
+
+    def say(index: Tensor) -> Posteriors:
+        taken = probs[index.cpu()].to(index.device)
+        return Posteriors("categorical", taken, torch.arange(len(taken), device=index.device))
+
+    return say
