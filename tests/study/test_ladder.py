@@ -279,8 +279,9 @@ def test_a_signal_ends_the_run_with_its_code_a_sentence_and_a_model_that_works(
         return real(*given, **named)
 
     monkeypatch.setattr(RUNGS["propagate"], "fit", struck)
+    quick = ["--offline", "--backbone", "pixels", "--rungs", "probe,propagate"]
     with pytest.raises(SystemExit) as end:
-        main(["train", str(data), "--out", str(out), "--offline", "--backbone", "pixels"])
+        main(["train", str(data), "--out", str(out), *quick])
     assert end.value.code == code
     *finished, said = capsys.readouterr().err.strip().splitlines()
     assert ["probe: done" in line for line in finished].count(True) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,34 @@ def test_on_other_data_a_skipped_rung_is_tried(tmp_path: Path, monkeypatch: pyte
     config = tmp_path / "one" / "config.yaml"
     result = fallow.train(str(other), config=config, out=tmp_path / "two", show="nothing")
     assert [rung.rung for rung in result.study.rungs] == ["probe", "propagate"]
+
+
+@pytest.mark.parametrize(
+    ("split", "told"),
+    [("test", "None of the 4 test images"), ("val", "None of the 4 validation images")],
+)
+def test_a_split_of_damaged_images_is_said_to_be_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str, told: str
+) -> None:
+    hasten(monkeypatch, tmp_path / "cache")
+    data = write_digits(tmp_path / "data", classes=(0, 1), pool=4, test=2)
+    if split == "val":
+        shutil.copytree(data / "test", data / "val")
+    for file in (data / split).rglob("*.png"):
+        file.write_bytes(b"no image")
+    result = train(data, tmp_path / "run", rungs="probe")
+    (note,) = [note for note in result.study.notes if told in note]
+    assert f"'{split}/0/" in note
+    assert figures(tmp_path / "run")["notes"] == list(result.study.notes)
+    assert (result.study.chosen.test is None) == (split == "test")
+
+
+def test_a_split_with_one_image_left_is_not_said_to_be_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasten(monkeypatch, tmp_path / "cache")
+    data = write_digits(tmp_path / "data", classes=(0, 1), pool=4, test=2)
+    next((data / "test").rglob("*.png")).write_bytes(b"no image")
+    result = train(data, tmp_path / "run", rungs="probe")
+    assert result.study.counts.test == 3
+    assert not [note for note in result.study.notes if "None of the" in note]

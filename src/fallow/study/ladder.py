@@ -234,7 +234,7 @@ class Study:
 
     def heed(self, plan: StagePlan) -> None:
         """Tell what was cut."""
-        if plan.note:
+        if plan.note and plan.note not in self.notes:
             self.notes.append(plan.note)
             self.screen.note(plan.note)
         if plan.decision is not None:

@@ -25,6 +25,7 @@ from fallow.record import (
 )
 from fallow.record.rundir import write_bytes
 from fallow.report import write_report
+from fallow.report.words import plural
 from fallow.study.card import model_card
 from fallow.study.choose import accuracy_interval, claims, corrected_for_choice, gain_interval
 from fallow.study.clock import TOLERANCE
@@ -36,7 +37,7 @@ from fallow.study.scoring import Tested, decide_scoring, score
 from fallow.study.stage import Stage, StagePlan, note_elapsed
 from fallow.study.verdict import verdict
 from fallow.study.worth import learning_curve, worth_labels
-from fallow.types import JsonObject, RungName
+from fallow.types import JsonObject, RungName, Split
 
 if TYPE_CHECKING:
     from fallow.study.ladder import Study
@@ -117,6 +118,7 @@ def leave(study: Study, ctx: RungContext, best: RungName) -> StudyResult:
     write_json(study.run.decisions, study.decisions.to_json())
     study.screen.stage("report")
     _own_up(study)
+    study.notes += _unusable(ctx)
     result = replace(result, notes=tuple(study.notes))
     write_report(study.run.report, gather_report(study, ctx, result, tested))
     result = replace(result, seconds=study.clock.elapsed)
@@ -241,6 +243,23 @@ def _own_up(study: Study) -> None:
             f"The budget of {study.config.budget} could not be kept: reading, embedding, one fit a rung, export and "
             f"report take about {needed:.0f} s here. Next time the vectors are cached, and it takes less."
         )
+
+
+def _unusable(ctx: RungContext) -> list[str]:
+    """Say it when not one image of a split that was given can be used: the count of skipped files hides that."""
+    data, notes = ctx.data, []
+    given: tuple[tuple[Split, str, int, str], ...] = (
+        ("val", "validation", int(data.in_validation.sum()), "training labels are held out instead"),
+        ("test", "test", len(data.test_ids), "there is no test accuracy"),
+    )
+    for split, name, left, so in given:
+        lost = [item for item in data.audit.skipped if item.split == split]
+        if lost and not left:
+            notes.append(
+                f"None of the {plural(len(lost), f'{name} image')} can be used, so that {so}; the first is "
+                f"'{lost[0].id}': {lost[0].reason}."
+            )
+    return notes
 
 
 def _opponent(study: Study) -> RungName:
