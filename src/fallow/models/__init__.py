@@ -11,7 +11,7 @@ from fallow.models.backbones import (
 )
 from fallow.models.classifier import Branch, EmbeddingClassifier, log_softmax
 from fallow.models.embed import Embedder, Space
-from fallow.models.engines import Engine, device_name
+from fallow.models.engines import Engine, device_name, make_engine, pick_device
 from fallow.models.feature_map import FeatureMap, fit_feature_map, unit_length
 from fallow.models.graph import (
     GRAPH_INPUT,
@@ -40,6 +40,7 @@ from fallow.models.network import (
 )
 from fallow.models.preprocess import Preprocess
 from fallow.models.small import SMALL_RESNET, SMALL_STEM
+from fallow.models.trunk import Cut, TailNetwork, find_cut, trunk_backbone
 from fallow.models.views import FLIP, VIEWS, apply_view, view_indices
 from fallow.models.weights import WeightsSource, load_strict, read_state, resolve_weights
 
@@ -57,6 +58,7 @@ __all__ = [
     "VIEWS",
     "Backbone",
     "Branch",
+    "Cut",
     "Embedder",
     "EmbeddingClassifier",
     "Engine",
@@ -65,6 +67,7 @@ __all__ = [
     "Network",
     "Preprocess",
     "Space",
+    "TailNetwork",
     "Trainable",
     "WeightsSource",
     "apply_view",
@@ -73,6 +76,7 @@ __all__ = [
     "candidate_backbones",
     "create_backbone",
     "device_name",
+    "find_cut",
     "fit_feature_map",
     "fit_logistic",
     "fit_temperature",
@@ -81,14 +85,17 @@ __all__ = [
     "load_backbone",
     "load_strict",
     "log_softmax",
+    "make_engine",
     "network_classifier",
     "one_hot",
+    "pick_device",
     "read_state",
     "rebuild_backbone",
     "resolve_weights",
     "save_graph",
     "softmax",
     "to_backbone",
+    "trunk_backbone",
     "unit_length",
     "view_indices",
 ]

@@ -87,6 +87,10 @@ class Network(nn.Module):
         outputs: Tensor = self.head(self.features(images))
         return outputs
 
+    def whole(self) -> nn.Module:
+        """Return the module as it is now, from images to features."""
+        return self.module
+
     def train(self, mode: bool = True) -> Network:
         """Set training mode where something is trained, and evaluation mode elsewhere."""
         super().train(mode)
@@ -152,7 +156,7 @@ def to_backbone(network: Network, name: str) -> Backbone:
         RunError: A weight is not finite, or the name is the architecture's.
     """
     like = network.like
-    module = copy.deepcopy(network.module).to("cpu", torch.float32).to(memory_format=torch.contiguous_format)
+    module = copy.deepcopy(network.whole()).to("cpu", torch.float32).to(memory_format=torch.contiguous_format)
     for key, tensor in module.state_dict().items():
         if not bool(torch.isfinite(tensor).all()):
             raise RunError(
