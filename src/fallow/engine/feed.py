@@ -47,17 +47,15 @@ class Material:
 class Feed:
     """Makes the batch of any step, the same whenever it is asked: nothing but the step number is its state.
 
-    With several processes each makes its own part of the batch.
+    A batch is dealt out in equal shares to the parts that a step is computed in and to the processes; its size is rounded
+    up to a multiple of their number. The loop says where the batches are wanted (`place`).
 
     Args:
         material: Images and targets.
         changes: How images of a view are changed, by strength; a strength that is missing leaves them as they are.
         views: Which views the method wants.
         settings: Batch sizes and seed.
-        device: Where batches are wanted.
         mix: Mixes labeled images with each other (mixup, CutMix); targets must be class probabilities then.
-        rank: Number of this process.
-        world_size: Number of processes.
     """
 
     def __init__(
@@ -67,30 +65,38 @@ class Feed:
         views: Views,
         settings: LoopSettings,
         *,
-        device: torch.device | None = None,
         mix: Mix | None = None,
-        rank: int = 0,
-        world_size: int = 1,
     ) -> None:
         self.material, self.changes, self.views, self.settings = material, changes, views, settings
-        self.device = device or torch.device("cpu")
-        self.mix, self.rank, self.world_size = mix, rank, world_size
-        self._pixels = self._placed()
+        self.mix = mix
+        self.place(torch.device("cpu"))
         seed = settings.seed
         self._labeled = Stream(len(material.labeled), seed, "labeled")
         self._unlabeled = Stream(len(material.unlabeled), seed, "unlabeled")
 
+    def place(self, device: torch.device, rank: int = 0, world_size: int = 1) -> None:
+        """Say where batches are wanted; pixels that fit go there once.
+
+        Args:
+            device: The device.
+            rank: Number of this process.
+            world_size: Number of processes.
+        """
+        self.device, self.rank, self.world_size = device, rank, world_size
+        self._pixels = self._placed()
+
     def batch(self, step: int, part: int = 0) -> Batch:
-        """Return a batch.
+        """Return this process's share of a part of a batch.
 
         Args:
             step: Number of the optimizer step.
-            part: Which of the accumulated batches of the step.
+            part: Which of the parts that the step is computed in.
         """
-        number = step * self.settings.accumulate + part
-        labeled, targets, shown = self._known(number)
-        index = self._mine(self._unlabeled, number, self.settings.unlabeled_batch)
-        images, views = self._views(self.material.unlabeled[index], self.views.unlabeled, number, "unlabeled")
+        share = part * self.world_size + self.rank
+        labeled, targets, shown = self._known(step, share)
+        index = self._shared(self._unlabeled, step, share, self.settings.unlabeled_batch)
+        rows = self.material.unlabeled[index]
+        images, views = self._views(rows, self.views.unlabeled, "unlabeled", step, share)
         weights = self.material.weights
         return Batch(
             index=index.to(self.device),
@@ -102,29 +108,39 @@ class Feed:
             weights=None if weights is None else weights[index].to(self.device),
         )
 
-    def _known(self, number: int) -> tuple[tuple[Tensor, ...], Tensor, tuple[View, ...]]:
+    def _known(self, step: int, share: int) -> tuple[tuple[Tensor, ...], Tensor, tuple[View, ...]]:
         count = self.settings.batch_size
         if self.material.labeled_weights is None:
-            chosen = self._mine(self._labeled, number, count)
+            chosen = self._shared(self._labeled, step, share, count)
         else:
-            drawn = generator(self.settings.seed, "draw", number)
+            drawn = generator(self.settings.seed, "draw", step)
+            count = self._rounded(count)
             everyone = torch.multinomial(self.material.labeled_weights, count, True, generator=drawn)
-            chosen = everyone[self.rank :: self.world_size]
-        images, views = self._views(self.material.labeled[chosen], self.views.labeled, number, "labeled")
+            chosen = everyone[share :: self._shares]
+        rows = self.material.labeled[chosen]
+        images, views = self._views(rows, self.views.labeled, "labeled", step, share)
         targets = self.material.targets[chosen].to(self.device)
         if self.mix is None or not images:
             return images, targets, views
-        mixed, targets = self.mix(images[0], targets, generator(self.settings.seed, "mix", number, self.rank))
+        mixed, targets = self.mix(images[0], targets, generator(self.settings.seed, "mix", step, share))
         return (mixed, *images[1:]), targets, views
 
-    def _mine(self, stream: Stream, number: int, count: int) -> Tensor:
-        """Return this process's part of the indices of a batch."""
+    @property
+    def _shares(self) -> int:
+        return self.settings.accumulate * self.world_size
+
+    def _rounded(self, count: int) -> int:
+        return -(-count // self._shares) * self._shares
+
+    def _shared(self, stream: Stream, step: int, share: int, count: int) -> Tensor:
+        """Return one share of the indices of a batch."""
         if not stream.count or not count:
             return torch.zeros(0, dtype=torch.long)
-        return stream.take(number * count, count)[self.rank :: self.world_size]
+        count = self._rounded(count)
+        return stream.take(step * count, count)[share :: self._shares]
 
     def _views(
-        self, rows: Tensor, strengths: tuple[Strength, ...], number: int, name: str
+        self, rows: Tensor, strengths: tuple[Strength, ...], name: str, step: int, share: int
     ) -> tuple[tuple[Tensor, ...], tuple[View, ...]]:
         if not len(rows) or not strengths:
             return (), ()
@@ -136,7 +152,7 @@ class Feed:
                 made.append(images)
                 views.append(View(strong=strength == "strong"))
                 continue
-            drawn = generator(self.settings.seed, name, position, number, self.rank)
+            drawn = generator(self.settings.seed, name, position, step, share)
             changed, affine = change(images, drawn)
             made.append(changed)
             views.append(View(affine, strength == "strong"))

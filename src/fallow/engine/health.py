@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,8 +23,11 @@ _CHANCE = 0.03
 _SMALLEST = 5
 
 
+CURE = "lower the learning rate with --set optimization.lr, or take --set optimization.precision=fp32"
+
+
 class Diverged(Exception):
-    """A loss that is no number: nothing that comes after it means anything."""
+    """A loss or a weight that is no number: nothing that comes after it means anything."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,13 @@ class Watch:
         self.every = max(1, steps // 100)
         self.findings: dict[str, Finding] = {}
         self._pending: list[dict[str, Tensor]] = []
-        self._seen = max(_SMALLEST, steps // 50)
-        self._losses: deque[float] = deque(maxlen=self._seen)
+        self._guesses: Tensor | None = None
+        seen = max(_SMALLEST, steps // 50)
+        self._losses: deque[float] = deque(maxlen=seen)
         self._first: list[float] = []
-        self._used: deque[float] = deque(maxlen=self._seen)
-        self._guessed: deque[Tensor] = deque(maxlen=max(2 * self._seen, steps // 10))
+        self._used: deque[float] = deque(maxlen=seen)
+        # Of all steps between two looks together: a vector a step would be much to keep where there are many classes.
+        self._guessed: deque[Tensor] = deque(maxlen=max(2 * seen, steps // 10) // self.every)
 
     def see(self, step: int, made: Step) -> dict[str, float] | None:
         """Take the figures of a step; return them in words' reach (mean over the last few) when they were looked at.
@@ -76,30 +82,55 @@ class Watch:
             Diverged: A loss is not finite; the first such step is named.
         """
         figures = {k: v.detach() for k, v in _tensors(made).items()}
-        self._pending.append(figures)
+        self._pending.append({k: v for k, v in figures.items() if v.ndim == 0})
+        if (guesses := figures.get("pseudo_classes")) is not None:
+            self._guesses = guesses.float() if self._guesses is None else self._guesses + guesses
         if (step + 1) % self.every and step + 1 < self.steps:
             return None
         return self._look(step)
 
+    def state(self) -> dict[str, Any]:
+        """Return what was seen, as JSON: a run that goes on says what it would have said."""
+        return {
+            "pending": [{k: v.item() for k, v in figures.items()} for figures in self._pending],
+            "guesses": None if self._guesses is None else self._guesses.tolist(),
+            "losses": list(self._losses),
+            "first": self._first,
+            "used": list(self._used),
+            "guessed": [counts.tolist() for counts in self._guessed],
+            "told": sorted(self._told),
+            "findings": [asdict(found) for found in self.findings.values()],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        self._pending = [{k: torch.tensor(v) for k, v in figures.items()} for figures in state["pending"]]
+        self._guesses = None if state["guesses"] is None else torch.tensor(state["guesses"])
+        for mine, kept in ((self._losses, "losses"), (self._used, "used")):
+            mine.clear()
+            mine.extend(state[kept])
+        self._first = list(state["first"])
+        self._guessed.clear()
+        self._guessed.extend(torch.tensor(counts) for counts in state["guessed"])
+        self._told = set(state["told"])
+        self.findings = {found["kind"]: Finding(**found) for found in state["findings"]}
+
     def _look(self, step: int) -> dict[str, float]:
         first = step - len(self._pending) + 1
-        names = {name for figures in self._pending for name in figures if figures[name].ndim == 0}
+        names = dict.fromkeys(name for figures in self._pending for name in figures)
         columns = {
-            n: torch.stack([f[n].float() for f in self._pending if n in f]).cpu().tolist() for n in names
+            n: torch.stack([f[n].float().cpu() for f in self._pending if n in f]).tolist() for n in names
         }
         for offset, loss in enumerate(columns["loss"]):
             if not math.isfinite(loss):
-                raise Diverged(
-                    f"the loss is {loss} at step {first + offset}: lower the learning rate with --set optimization.lr, "
-                    "or take --set optimization.precision=fp32"
-                )
+                raise Diverged(f"the loss is {loss} at step {first + offset + 1} of {self.steps}: {CURE}")
         supervised = columns.get("supervised_loss", columns["loss"])
         self._losses.extend(supervised)
         self._first.extend(supervised[: max(0, _SMALLEST - len(self._first))])
         self._used.extend(columns.get("utilization", ()))
-        guessed = [f["pseudo_classes"].float().cpu() for f in self._pending if "pseudo_classes" in f]
-        self._guessed.extend(guessed)
-        self._pending.clear()
+        if self._guesses is not None:
+            self._guessed.append(self._guesses.cpu())
+        self._pending, self._guesses = [], None
         self._check(step)
         return {name: sum(column) / len(column) for name, column in columns.items()}
 

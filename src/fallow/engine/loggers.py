@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fallow.errors import ConfigError, nearest
+from fallow.record.rundir import write_bytes
 
 TRACKERS = ("tensorboard", "wandb", "mlflow")
 
@@ -33,16 +34,14 @@ class JsonLines:
 
     def __init__(self, path: Path, start: int = 0) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in _lines(path) if line["step"] < start] if start else []
-        self._file = path.open("w", encoding="utf-8")
-        for line in kept:
-            self._write(line)
+        kept = [line for line in _lines(path) if line["step"] < start]
+        # Atomic: a kill here must not take what was logged before.
+        write_bytes(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        self._file = path.open("a", encoding="utf-8")
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         """Take the figures of a step."""
-        self._write({"step": step, **{k: round(v, 6) for k, v in figures.items()}})
-
-    def _write(self, line: Mapping[str, Any]) -> None:
+        line = {"step": step, **{k: round(v, 6) for k, v in figures.items()}}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
 
@@ -55,8 +54,9 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     found = []
     for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
-            found.append(json.loads(text))
-        except ValueError:  # the line that a kill cut in two
+            line = json.loads(text)
+            found.append({**line, "step": int(line["step"])})
+        except (ValueError, TypeError, KeyError):  # the line that a kill cut in two
             break
     return found
 

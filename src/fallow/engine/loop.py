@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from fallow.engine.checkpoint import load_checkpoint, save_checkpoint
 from fallow.engine.context import Errand, LoopContext, Trainee
 from fallow.engine.ema import Ema
 from fallow.engine.feed import Feed
-from fallow.engine.health import Diverged, Finding, Watch
+from fallow.engine.health import CURE, Diverged, Finding, Watch
 from fallow.engine.loggers import Logger, make_loggers
 from fallow.engine.optim import make_optimizer, parameter_groups, set_lr
+from fallow.engine.recompute import recompute, statistics_stand_still
 from fallow.engine.seeds import derive
 from fallow.engine.settings import LoopSettings
 from fallow.methods import JointMethod, Method, TeacherKind
@@ -75,6 +77,9 @@ class Outcome:
 class Loop:
     """One fit of one network by one method.
 
+    Several processes on CUDA devices share the statistics of every BatchNorm (SyncBatchNorm), so that they train as one does
+    on the whole batch. On CPUs, where torch has none, each normalizes with its own share of the batch.
+
     Args:
         network: Has ``features(images)`` and ``head``; changed in place.
         method: Turns a batch into a loss; `Method.build` was called.
@@ -107,12 +112,17 @@ class Loop:
         self.feed, self.settings, self.place = feed, settings, place
         self.progress, self.title = progress, title
         self.fabric = fabric or make_fabric(settings)
+        feed.place(self.fabric.device, self.fabric.global_rank, self.fabric.world_size)
         self.trainee = Trainee(network, method)
         if self.fabric.device.type != "mps":
             self.trainee.to(memory_format=torch.channels_last)
-        groups = parameter_groups([_body(network), method], network.head, settings)  # type: ignore[arg-type]
+        if self.fabric.world_size > 1 and self.fabric.device.type == "cuda":
+            share_statistics(self.trainee)
+        groups = parameter_groups(self.trainee, _heads(network, method), settings)
         self.wrapped, self.optimizer = self.fabric.setup(self.trainee, make_optimizer(groups, settings))
-        self.ema = Ema(self.trainee, settings.ema_decay) if settings.ema_decay > 0 else None
+        self.ema = Ema(self.trainee, settings.ema_decay, _memory(method)) if settings.ema_decay > 0 else None
+        if settings.gradient_checkpointing:  # after the average, which never needs a gradient
+            recompute(network, True)
         follows: TeacherKind = method.follows if isinstance(method, JointMethod) else "self"
         self.ctx = LoopContext(self.fabric, self.trainee, self.ema, follows, settings.steps)
         self.watch = Watch(settings.steps, classes, chance_loss, tell)
@@ -124,17 +134,17 @@ class Loop:
             stop: Asked before each step with its number and the seconds spent; True ends the fit there.
 
         Raises:
-            Diverged: The loss is no number any more.
+            Diverged: The loss or a weight is no number any more.
         """
-        start, extra = self._resume()
+        start, figures = self._resume()
         loggers: tuple[Logger, ...] = ()
         if self.place is not None and self.fabric.is_global_zero:
             loggers = make_loggers(self.place.log, self.place.trackers, self.place.name, start)
         begun = saved = time.monotonic()
-        step, figures = start, dict(extra.get("figures", {}))
+        step = start
         try:
             for step in range(start, self.settings.steps):
-                if stop is not None and stop(step, time.monotonic() - begun):
+                if stop is not None and self._stopped(stop, step, time.monotonic() - begun):
                     break
                 seen = self._step(step)
                 if seen is not None:
@@ -143,15 +153,19 @@ class Loop:
                         logger.log(step, {**figures, "lr": float(self.optimizer.param_groups[0]["lr"])})
                 self.progress(self.title, step + 1, self.settings.steps)
                 if self.place is not None and time.monotonic() - saved > _CHECKPOINT_SECONDS:
-                    self.save(step + 1, {"figures": figures})
+                    self.save(step + 1, figures)
                     saved = time.monotonic()
             else:
                 step = self.settings.steps
         finally:
             for logger in loggers:
                 logger.close()
+            if self.settings.gradient_checkpointing:
+                recompute(self.trainee.network, False)
         final = self.trainee if self.ema is None else self.ema.module
         assert isinstance(final, Trainee)
+        if not all(_finite(part) for part in (final.network, *_heads(final.network, final.method))):
+            raise Diverged(f"the weights are no numbers after step {step} of {self.settings.steps}: {CURE}")
         found = tuple(self.watch.findings.values())
         return Outcome(final.network, final.method, step, found, figures, time.monotonic() - begun)
 
@@ -161,11 +175,13 @@ class Loop:
         set_lr(self.optimizer, step, settings)
         self.ctx.step = step
         self.trainee.train()
+        losses: list[Tensor] = []
         for part in range(settings.accumulate):
             errand = Errand(self.feed.batch(step, part), self.ctx)
             with self.fabric.no_backward_sync(self.wrapped, enabled=part < settings.accumulate - 1):
                 loss = self.wrapped(errand)
-                self.fabric.backward(loss / settings.accumulate)
+                self._backward(loss / settings.accumulate)
+            losses.append(loss.detach())
         if settings.clip:
             self.fabric.clip_gradients(
                 self.wrapped, self.optimizer, max_norm=settings.clip, error_if_nonfinite=False
@@ -175,9 +191,25 @@ class Loop:
         if self.ema is not None:
             self.ema.update()
         self.trainee.method.after_step(self.ctx)
-        return self.watch.see(step, errand.step)
+        # The loss of all: every process then sees in the same step that it is no number.
+        loss = self.ctx.reduce(torch.stack(losses).mean()) / self.ctx.world_size
+        return self.watch.see(step, replace(errand.step, loss=loss))
 
-    def save(self, step: int, extra: dict[str, object]) -> None:
+    def _backward(self, loss: Tensor) -> None:
+        if self.settings.gradient_checkpointing:
+            with statistics_stand_still(self.trainee):
+                self.fabric.backward(loss)
+        else:
+            self.fabric.backward(loss)
+
+    def _stopped(self, stop: Callable[[int, float], bool], step: int, seconds: float) -> bool:
+        """Ask whether the fit ends here; the first process decides for all, whose clocks differ."""
+        if self.fabric.world_size == 1:
+            return stop(step, seconds)
+        said = self.fabric.is_global_zero and stop(step, seconds)
+        return bool(self.ctx.reduce(torch.tensor(float(said), device=self.fabric.device)))
+
+    def save(self, step: int, figures: dict[str, float]) -> None:
         """Keep everything that the next step depends on."""
         if self.place is not None and self.fabric.is_global_zero:
             self.place.folder.mkdir(parents=True, exist_ok=True)
@@ -188,13 +220,24 @@ class Loop:
                 self.optimizer,
                 self.settings,
                 step,
-                extra,
+                {"figures": figures, "watch": self.watch.state(), "scaler": self._scaler().state_dict()},
             )
 
-    def _resume(self) -> tuple[int, dict[str, dict[str, float]]]:
+    def _resume(self) -> tuple[int, dict[str, float]]:
+        """Return the steps that are done and the last figures."""
         if self.place is None:
             return 0, {}
-        return load_checkpoint(self.place.checkpoint, self.trainee, self.ema, self.optimizer, self.settings)
+        step, extra = load_checkpoint(
+            self.place.checkpoint, self.trainee, self.ema, self.optimizer, self.settings
+        )
+        if step:
+            self.watch.restore(extra["watch"])
+            self._scaler().load_state_dict(extra["scaler"])
+        return step, dict(extra.get("figures", {}))
+
+    def _scaler(self) -> Any:
+        """Return what keeps the scale of the loss in half precision; it has no state in others."""
+        return self.fabric.strategy.precision
 
 
 def time_steps(loop: Loop, count: int = 3) -> float:
@@ -239,9 +282,32 @@ def make_fabric(settings: LoopSettings, device: str = "auto") -> Fabric:
     return fabric
 
 
-def _body(network: nn.Module) -> nn.Module:
-    """Return the network without its head, for the groups of parameters."""
-    return nn.ModuleList([child for name, child in network.named_children() if name != "head"])
+def share_statistics(trainee: Trainee) -> None:
+    """Make every BatchNorm of network and method one over all processes; weights and names stay."""
+    from timm.layers import convert_sync_batchnorm
+
+    for part in (trainee.network, trainee.method):
+        for name, child in part.named_children():
+            setattr(part, name, convert_sync_batchnorm(child))
+
+
+def _heads(network: nn.Module, method: Method) -> list[nn.Module]:
+    """Return what predicts: the network's head, and the method's own where it has one."""
+    own = method.prediction_head() if isinstance(method, JointMethod) else None
+    return [head for head in (getattr(network, "head", None), own) if isinstance(head, nn.Module)]
+
+
+def _memory(method: Method) -> list[Tensor]:
+    """Return the buffers of a method that no prediction reads: its statistics and memories are no part of a model."""
+    own = method.prediction_head() if isinstance(method, JointMethod) else None
+    read = {id(buffer) for buffer in own.buffers()} if own is not None else set[int]()
+    return [buffer for buffer in method.buffers() if id(buffer) not in read]
+
+
+def _finite(module: nn.Module) -> bool:
+    """Say whether all weights and statistics are numbers."""
+    tensors = [t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
+    return bool(torch.stack([torch.isfinite(t).all() for t in tensors]).all()) if tensors else True
 
 
 __all__ = ["Diverged", "Loop", "Outcome", "Place", "make_fabric", "time_steps"]

@@ -27,21 +27,25 @@ def lr_scale(step: int, settings: LoopSettings) -> float:
 
 
 def parameter_groups(
-    body: Iterable[nn.Module], head: nn.Module, settings: LoopSettings
+    module: nn.Module, heads: Iterable[nn.Module], settings: LoopSettings
 ) -> list[dict[str, object]]:
     """Return the groups of trainable parameters: decayed or not, body or head.
 
     Weights with one dimension (biases, norms) and scalars are not decayed: shrinking them regularizes nothing and, under
     layer-wise rates, makes training diverge. ``peak`` holds the learning rate that `lr_scale` multiplies.
+
+    Args:
+        module: All that is trained.
+        heads: Parts of it that have the learning rate of a head.
+        settings: Rates and decay.
     """
     head_lr = settings.lr if settings.head_lr is None else settings.head_lr
+    of_heads = {id(p) for head in heads for p in head.parameters()}
+    trained = [p for p in module.parameters() if p.requires_grad]
     groups: list[dict[str, object]] = []
-    for modules, peak in ((list(body), settings.lr), ([head], head_lr)):
-        found = [p for module in modules for p in module.parameters() if p.requires_grad]
-        for decay, chosen in (
-            (settings.weight_decay, [p for p in found if p.ndim > 1]),
-            (0.0, [p for p in found if p.ndim <= 1]),
-        ):
+    for in_head, peak in ((False, settings.lr), (True, head_lr)):
+        for decay, flat in ((settings.weight_decay, False), (0.0, True)):
+            chosen = [p for p in trained if (id(p) in of_heads) is in_head and (p.ndim <= 1) is flat]
             if chosen:
                 groups.append({"params": chosen, "weight_decay": decay, "lr": peak, "peak": peak})
     return groups
@@ -54,7 +58,8 @@ def make_optimizer(groups: list[dict[str, object]], settings: LoopSettings) -> t
     if settings.optimizer == "lamb":
         from timm.optim import Lamb
 
-        lamb: torch.optim.Optimizer = Lamb(groups, lr=settings.lr, betas=_BETAS)
+        # The loop clips, for all optimizers alike.
+        lamb: torch.optim.Optimizer = Lamb(groups, lr=settings.lr, betas=_BETAS, max_grad_norm=None)
         return lamb
     return torch.optim.AdamW(groups, lr=settings.lr, betas=_BETAS)
 

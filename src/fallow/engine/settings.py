@@ -17,18 +17,19 @@ class LoopSettings:
 
     Attributes:
         steps: Optimizer steps in all.
-        batch_size: Labeled images a step, over all processes.
-        unlabeled_batch: Unlabeled images a step, over all processes; 0 for methods that look at none.
+        batch_size: Labeled images a step, over all processes and parts.
+        unlabeled_batch: Unlabeled images a step, likewise; 0 for methods that look at none.
         optimizer: ``adamw`` (pretrained networks and short runs), ``sgd`` (Nesterov momentum 0.9) or ``lamb``.
         lr: Peak learning rate of backbone and method.
-        head_lr: Peak learning rate of the head; None is ``lr``. A fresh head on a pretrained backbone needs more.
+        head_lr: Peak learning rate of the heads that predict; None is ``lr``. A fresh head on a pretrained backbone needs
+            more.
         weight_decay: On weights of two and more dimensions only: biases and norms decay into nothing useful.
         warmup: Share of the steps over which the learning rate rises linearly from 0.
         floor: Learning rate at the end of the cosine, as a share of the peak.
         ema_decay: Decay of the moving average of the weights: 0.99 looks back about 100 steps, 0.999 about 1,000. 0: no
             average is kept.
         clip: Largest norm of the gradient; 0 is no limit.
-        accumulate: Batches whose gradients are summed for a step.
+        accumulate: Parts that the batch of a step is computed in, one after the other, to save memory.
         precision: Arithmetic of forward and backward; weights stay float32.
         gradient_checkpointing: Recompute activations instead of keeping them: less memory, a third more time.
         seed: Seed of everything random.
