@@ -116,7 +116,13 @@ def climb(cell: Cell, known: Known, others: Known | None, budget: str, work: Pat
     table = work / "data.csv"
     drawn.write_csv(table)
     embed = {"backbone": cell.backbone}
-    config = TrainConfig(budget=budget, seed=cell.seed, offline=True, embed=embed)  # type: ignore[arg-type]
+    config = TrainConfig(
+        budget=budget,
+        seed=cell.seed,
+        offline=True,
+        rungs="probe,propagate",
+        embed=embed,  # type: ignore[arg-type]
+    )
     run = RunDir.create(work / "run")
     write_json(run.path / "request.json", {"data": str(table), "config": {}})
     clock = Clock(config.seconds)

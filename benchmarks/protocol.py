@@ -70,15 +70,46 @@ def write_digits(root: Path) -> dict[str, list[Path]]:
     return class_folders(root)
 
 
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package ``dataset-fashion-mnist`` puts the images."""
+FASHION_COUNTS = {"train": 1200, "test": 200}
+"""Images a class that are used of its two splits: what a CPU can train on in minutes."""
+
+
+def write_fashion(root: Path) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
+    """Write the first images a class of Fashion-MNIST as class folders of PNG files, once."""
+    import gzip
+
+    from PIL import Image
+
+    if not FASHION.is_dir():
+        raise SystemExit(f"there is no folder '{FASHION}': apt install dataset-fashion-mnist")
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        files = (FASHION / f"{prefix}-images-idx3-ubyte.gz", FASHION / f"{prefix}-labels-idx1-ubyte.gz")
+        images, labels = (
+            np.frombuffer(gzip.decompress(file.read_bytes()), np.uint8, offset=offset)
+            for file, offset in zip(files, (16, 8), strict=True)
+        )
+        for label in range(10):
+            for index in np.flatnonzero(labels == label)[: FASHION_COUNTS[split]]:
+                path = root / split / str(label) / f"{index:05d}.png"
+                if not path.is_file():
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(images.reshape(-1, 28, 28)[index]).save(path)
+    return class_folders(root / "train"), class_folders(root / "test")
+
+
 def load(name: str, data: Path) -> Known:
     """Load a data set by name from the folder that holds all of them.
 
-    ``digits`` is made from scikit-learn; ``ucmerced``, ``clothing`` and ``cifar10`` are class folders, the last two
+    ``digits`` is made from scikit-learn, ``fashion`` from Debian's ``dataset-fashion-mnist``; ``ucmerced``, ``clothing`` and ``cifar10`` are class folders, the last two
     with a given test split: ``<data>/ucmerced/<class>``, ``<data>/clothing/{train,test}/<class>``,
     ``<data>/cifar10/{train,test}/<class>``.
     """
     if name == "digits":
         return Known(name, write_digits(data / "digits"))
+    if name == "fashion":
+        return Known(name, *write_fashion(data / "fashion"))
     root = data / name
     if not root.is_dir():
         raise SystemExit(f"there is no folder '{root}': see benchmarks/README.md for what goes where")
