@@ -36,6 +36,19 @@ def test_every_method_can_be_had_for_long_tails(method: str) -> None:
     assert build(TrainConfig, {"method": method + LONG_TAIL}).method == method + LONG_TAIL
 
 
+def test_the_methods_that_can_be_asked_for_are_those_that_there_are() -> None:
+    from fallow.methods import registry
+
+    joint = {info.name for info in registry() if info.family == "joint"}
+    assert joint == {*METHODS, LONG_TAIL}
+
+
+def test_the_rungs_that_can_be_asked_for_are_those_that_there_are() -> None:
+    from fallow.study import RUNGS
+
+    assert set(SUPPORTED_RUNGS) <= set(RUNGS)
+
+
 def test_json_lines_are_always_written() -> None:
     assert TrainConfig().log.loggers == ("jsonl",)
     assert build(TrainConfig, {"log": {"to": "mlflow, tensorboard"}}).log.loggers == (

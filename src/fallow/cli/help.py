@@ -35,6 +35,7 @@ _EXAMPLES = {
     fallow train photos/ --budget 2m --out runs/first    a quick first look
     fallow train photos/ --out runs/first --resume       go on with it
     fallow train list.csv --views flip --set propagate.neighbors=20
+    fallow train photos/ --budget 1h --method adamatch   train a network with it
     """,
     "predict": """
     fallow predict runs/first photos/new                 a table on the screen

@@ -10,15 +10,16 @@ def methods_table() -> Said:
     from fallow.methods import registry
     from fallow.study.rungs import RUNGS
 
+    wide = max(len(name) for name in (*RUNGS, *(info.name for info in registry())))
     lines = ["Rungs of the ladder, in the order in which `fallow train` tries them:", ""]
     for rung in RUNGS.values():
-        lines.append(f"  {rung.info.name:<12} {rung.info.title}")
+        lines.append(f"  {rung.info.name:<{wide}} {rung.info.title}")
     lines += ["", "Methods:", ""]
     for info in registry():
         lines += [
-            f"  {info.name:<12} {info.title}",
-            f"  {'':<12} suits: {info.suits}",
-            f"  {'':<12} needs: {', '.join(info.needs)}; paper: {info.paper}",
+            f"  {info.name:<{wide}} {info.title}",
+            f"  {'':<{wide}} suits: {info.suits}",
+            f"  {'':<{wide}} needs: {', '.join(info.needs)}; paper: {info.paper}",
             "",
         ]
     data = {

@@ -38,9 +38,10 @@ def train(
 ) -> Result:
     """Train the best model that a few labeled and many unlabeled images allow, and prove it.
 
-    Tries one rung after the other: a linear probe on the labels alone, then labels spread over the unlabeled images;
-    measures each on the same held-out labels, keeps what wins, and says so when labels alone were better. Leaves a
-    directory with the model (ONNX and safetensors), a report and every figure.
+    Tries one rung after the other, as far as the budget reaches: a linear probe on the labels alone, labels spread over
+    the unlabeled images, then networks trained on the labels and on all images; measures each on the same held-out
+    labels, keeps what wins, and says so when labels alone were better. Leaves a directory with the model (ONNX and
+    safetensors), a report and every figure.
 
     Args:
         data: Folder, CSV, ``(images, labels)`` arrays, or a torch ``Dataset``.
@@ -56,8 +57,9 @@ def train(
         show: What is told on stderr while it runs. ``auto``: a picture on a terminal, elsewhere a plain line for each
             thing that is finished; ``lines``: those lines everywhere; ``nothing``.
         from_process_start: Let the budget count from the start of the process, as the command line does.
-        **options: Fields of `fallow.config.TrainConfig`: ``budget``, ``out``, ``rungs``, ``seed``, ``offline``,
-            ``embed={"views": "flip"}`` and so on. On the command line the fields of ``embed`` are options of their own.
+        **options: Fields of `fallow.config.TrainConfig`: ``budget``, ``out``, ``rungs``, ``method``, ``seed``,
+            ``offline``, ``embed={"views": "flip"}`` and so on. On the command line the fields of ``embed`` are options
+            of their own.
 
     Returns:
         The finished run.
