@@ -31,15 +31,13 @@ def recompute(network: nn.Module, enable: bool) -> None:
 @contextmanager
 def statistics_stand_still(module: nn.Module) -> Iterator[None]:
     """Let what is computed again count once in the running statistics of BatchNorm."""
-    norms = [
-        part
-        for part in module.modules()
-        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.training and part.track_running_stats
-    ]
-    for norm in norms:
-        norm.track_running_stats = False
+    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm, _, count in kept:
+        norm.momentum = 0.0
+        norm.num_batches_tracked = None if count is None else count.clone()
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, momentum, count in kept:
+            norm.momentum, norm.num_batches_tracked = momentum, count
