@@ -67,13 +67,22 @@ FEW = {"classes": (0, 1, 4, 7), "labels": 3, "pool": 20, "test": 6}
 
 
 def write_digits(
-    folder: Path, *, classes: Sequence[int] = (0, 1, 4, 7), labels: int = 3, pool: int = 20, test: int = 6
+    folder: Path,
+    *,
+    classes: Sequence[int] = (0, 1, 4, 7),
+    labels: int = 3,
+    pool: int = 20,
+    test: int = 6,
+    seed: int | None = None,
 ) -> Path:
-    """Write ``labels``, ``pool`` and ``test`` images a class as files, and return the folder."""
+    """Write ``labels``, ``pool`` and ``test`` images a class as files, the first ones or drawn by a seed."""
     data = load_digits()
     images = np.rint(data.images * (255 / 16)).astype(np.uint8)
     for digit in classes:
-        members = np.flatnonzero(data.target == digit)[: labels + pool + test]
+        members = np.flatnonzero(data.target == digit)
+        if seed is not None:
+            members = np.random.default_rng([seed, digit]).permutation(members)
+        members = members[: labels + pool + test]
         for position, index in enumerate(members):
             place = folder / "unlabeled"
             if position < labels:

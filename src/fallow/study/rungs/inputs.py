@@ -62,6 +62,12 @@ class FrozenInputs:
         count = len(self._made_of)
         return feature_map, features[:count] if self._kept is None else features[:count][self._kept[:count]]
 
+    def apart(self, space: Space) -> tuple[Array, Array]:
+        """Return the mapped vectors of the labels, (labels, k), and of the pool, (pool, k)."""
+        _, labeled = self.known(space)
+        _, features = self._head(space)
+        return labeled, features[len(self._made_of) :]
+
     def carriers(self) -> tuple[PropagationInputs, ...]:
         """Return vectors and neighbor lists with each of the spaces first, as many as spaces."""
         lists = [self._neighbors(space) for space in self.spaces]
