@@ -1,5 +1,6 @@
 """How do steps run? Loop, optimizers, schedules, averages, checkpoints, health. It knows no algorithm."""
 
+from fallow.engine.bank import MapFeed, Maps, Sheet
 from fallow.engine.checkpoint import load_checkpoint, save_checkpoint
 from fallow.engine.ema import Ema
 from fallow.engine.feed import Change, Feed, Material, Mix
@@ -21,11 +22,14 @@ __all__ = [
     "Logger",
     "Loop",
     "LoopSettings",
+    "MapFeed",
+    "Maps",
     "Material",
     "Mix",
     "Outcome",
     "Place",
     "Precision",
+    "Sheet",
     "Stream",
     "Tracker",
     "Watch",
