@@ -1,4 +1,5 @@
-"""Write the chooser's prior, ``src/fallow/study/priors.json``, from the development cells (``ladder.py dev``).
+"""Write the chooser's prior, ``src/fallow/study/priors.json``, from the development cells (``ladder.py dev``,
+``trained.py dev``).
 
     python benchmarks/priors.py
 
@@ -11,12 +12,26 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from ladder import SMALL_POOL, read_rows
+from trained import LADDER
+from trained import read_rows as read_trained
 
 OUT = Path(__file__).parents[1] / "src" / "fallow" / "study" / "priors.json"
+
+
+def trained_gains() -> Iterator[tuple[str, str, float, float]]:
+    """Yield data set, rung, labels a class and gain over the probe of the trained rungs' development cells."""
+    rows = read_trained("dev")
+    tests = {row["key"]: row["test"] for row in rows}
+    for row in rows:
+        rung = {**LADDER, "finetune": "finetune", "ensemble": "ensemble"}.get(row["variant"])
+        probe = tests.get(row["key"].removesuffix(row["variant"]) + "probe")
+        if rung is not None and probe is not None:
+            yield row["data"], rung, float(row["per_class"]), row["test"] - probe
 
 
 def main() -> None:
@@ -28,6 +43,8 @@ def main() -> None:
         for rung, made in row["rungs"].items():
             if rung != "probe":
                 gains[row["data"], rung, row["labels_a_class"]].append(made["test"] - base)
+    for name, rung, per_class, gain in trained_gains():
+        gains[name, rung, per_class].append(gain)
     rows = [
         {
             "data": name,

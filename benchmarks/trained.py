@@ -34,8 +34,11 @@ METHODS = (
     "flexmatch",
     "freematch",
     "mean_teacher",
+    "noisy_student alone",
     "noisy_student",
+    "ensemble",
 )
+LADDER = {"softmatch": "joint", "noisy_student": "noisy_student"}
 POOL = 3000
 
 
@@ -43,7 +46,8 @@ POOL = 3000
 class Cell:
     """One draw; all methods are trained on it.
 
-    ``variants`` are methods with what is set beside: ``softmatch+abc``, ``softmatch mix=uniform``.
+    ``variants`` are methods with what is set beside: ``softmatch+abc``, ``softmatch no mix`` (without the estimated class
+    mix of the pool), ``softmatch keep`` (foreign images too), ``noisy_student alone`` (propagate teaches, without joint).
     """
 
     data: str
@@ -65,6 +69,15 @@ def balanced_cells(split: str, seeds: list[int]) -> Iterator[Cell]:
             yield Cell(data, 4, seed, split)
 
 
+def dev_cells(seeds: list[int]) -> Iterator[Cell]:
+    yield from balanced_cells("dev", seeds)
+    ladder = (*LADDER, "ensemble")
+    for seed in seeds:
+        for k in (2, 10):
+            yield Cell("digits", k, seed, "dev", variants=ladder)
+        yield Cell("fashion", 10, seed, "dev", variants=ladder)
+
+
 def tail_cells(seeds: list[int]) -> Iterator[Cell]:
     variants = tuple(
         f"{m}{abc}{mix}" for m in ("softmatch", "adamatch") for abc in ("", "+abc") for mix in ("", " no mix")
@@ -75,13 +88,13 @@ def tail_cells(seeds: list[int]) -> Iterator[Cell]:
 
 
 def foreign_cells(seeds: list[int]) -> Iterator[Cell]:
-    variants = tuple(f"{m} {what}" for m in ("softmatch", "noisy_student") for what in ("keep", "drop"))
+    variants = tuple(f"{m} {what}" for m in ("softmatch", "noisy_student") for what in ("keep", "auto"))
     for seed in seeds:
         yield Cell("digits", 4, seed, "final", foreign=0.2, variants=variants)
 
 
 SUITES: dict[str, tuple[Any, range]] = {
-    "dev": (lambda seeds: balanced_cells("dev", seeds), range(5)),
+    "dev": (dev_cells, range(5)),
     "final": (lambda seeds: balanced_cells("final", seeds), range(100, 105)),
     "tail": (tail_cells, range(100, 105)),
     "foreign": (foreign_cells, range(100, 105)),
@@ -132,18 +145,22 @@ def climb(cell: Cell, ctx: Any, wanted: list[str]) -> Iterator[tuple[str, dict[s
         if variant not in wanted:
             continue
         started, (name, *extra) = time.monotonic(), variant.split()
-        rung = "noisy_student" if name == "noisy_student" else "joint"
+        rung = name if name in RUNGS else "joint"
         config = ctx.config.model_copy(deep=True)
         if rung == "joint":
             config.method = name
-        if extra and extra[0] in ("keep", "drop"):
+        if extra and extra[0] in ("keep", "auto"):
             config.joint.foreign = extra[0]
-        seen = {k: v for k, v in below.items() if extra != ["no", "mix"] or k != "propagate"}
-        own = type(ctx)(**{**{f: getattr(ctx, f) for f in ctx.__dataclass_fields__}, "config": config})
-        yield (
-            variant,
-            measured(ctx, RUNGS[rung].fit(own, None, seen, STEPS[rung]), time.monotonic() - started),
-        )
+        left_out = {"no": "propagate", "alone": "joint"}.get(extra[0] if extra else "")
+        seen = {k: v for k, v in below.items() if k != left_out}
+        fields = {name: getattr(ctx, name) for name in ctx.__dataclass_fields__}
+        # What is foreign depends on the config, all else that rungs share does not.
+        scratch = {key: made for key, made in ctx.scratch.items() if key[1] != "foreign"}
+        own = type(ctx)(**{**fields, "config": config, "scratch": scratch})
+        candidate = RUNGS[rung].fit(own, None, seen, STEPS.get(rung))
+        yield variant, measured(ctx, candidate, time.monotonic() - started)
+        if variant in LADDER:
+            below[LADDER[variant]] = candidate  # the ladder's own, from which the rungs above it start
 
 
 def measured(ctx: Any, candidate: Any, seconds: float) -> dict[str, Any]:
