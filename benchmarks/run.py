@@ -1,6 +1,6 @@
 """Run benchmarks by name, or all of them; finished cells are kept in ``results/`` and skipped.
 
-python benchmarks/run.py all|dev|priors|final|demo|budget|parity|kill|pool|speed|augment|tables --data DIR
+python benchmarks/run.py all|dev|trained-dev|priors|final|trained|tail|foreign|demo|budget|parity|kill|pool|speed|augment|tables --data DIR
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ from pathlib import Path
 HERE = Path(__file__).parent
 STEPS: dict[str, list[str]] = {
     "dev": ["ladder.py", "dev", "--data", "{data}"],
+    "trained-dev": ["trained.py", "dev", "--data", "{data}"],
     "priors": ["priors.py"],
     "final": ["ladder.py", "final", "--data", "{data}"],
+    "trained": ["trained.py", "final", "--data", "{data}"],
+    "tail": ["trained.py", "tail", "--data", "{data}"],
+    "foreign": ["trained.py", "foreign", "--data", "{data}"],
     "demo": ["demo.py"],
     "budget": ["budget.py", "--data", "{data}"],
     "parity": ["onnx_parity.py", "--data", "{data}"],
