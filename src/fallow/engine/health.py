@@ -13,11 +13,16 @@ from torch import Tensor
 
 from fallow.methods import Step
 
+_LOST, _WORSE = 0.3, 1.07
+"""The loss has grown when it is higher than in the first step by this share of its chance value, as of a network that forgets
+what it knew; or when it is so many times as high as that of one that knows nothing."""
 _GROWN = 1.5
-"""The loss has grown when it is this many times what it was in the first steps."""
+"""The same where the chance value is unknown."""
 _UNUSED, _ALL = 0.005, 0.995
+_SURE = 0.7
+"""A fixed threshold that all images pass is no news where it is lower than this: methods may have none."""
 _ONE_CLASS = 0.9
-_EARLY, _LATE = 0.04, 0.25
+_EARLY, _LATE, _LATER = 0.04, 0.25, 0.5
 """Shares of the run from which a check speaks: failures that need no patience, and those that do."""
 _CHANCE = 0.03
 _SMALLEST = 5
@@ -70,8 +75,9 @@ class Watch:
         self._guesses: Tensor | None = None
         seen = max(_SMALLEST, steps // 50)
         self._losses: deque[float] = deque(maxlen=seen)
-        self._first: list[float] = []
+        self._begun: float | None = None
         self._used: deque[float] = deque(maxlen=seen)
+        self._asked: deque[float] = deque(maxlen=seen)
         # Of all steps between two looks together: a vector a step would be much to keep where there are many classes.
         self._guessed: deque[Tensor] = deque(maxlen=max(2 * seen, steps // 10) // self.every)
 
@@ -95,8 +101,9 @@ class Watch:
             "pending": [{k: v.item() for k, v in figures.items()} for figures in self._pending],
             "guesses": None if self._guesses is None else self._guesses.tolist(),
             "losses": list(self._losses),
-            "first": self._first,
+            "begun": self._begun,
             "used": list(self._used),
+            "asked": list(self._asked),
             "guessed": [counts.tolist() for counts in self._guessed],
             "told": sorted(self._told),
             "findings": [asdict(found) for found in self.findings.values()],
@@ -106,10 +113,10 @@ class Watch:
         """Go on from `state`."""
         self._pending = [{k: torch.tensor(v) for k, v in figures.items()} for figures in state["pending"]]
         self._guesses = None if state["guesses"] is None else torch.tensor(state["guesses"])
-        for mine, kept in ((self._losses, "losses"), (self._used, "used")):
+        for mine, kept in ((self._losses, "losses"), (self._used, "used"), (self._asked, "asked")):
             mine.clear()
             mine.extend(state[kept])
-        self._first = list(state["first"])
+        self._begun = state["begun"]
         self._guessed.clear()
         self._guessed.extend(torch.tensor(counts) for counts in state["guessed"])
         self._told = set(state["told"])
@@ -126,8 +133,9 @@ class Watch:
                 raise Diverged(f"the loss is {loss} at step {first + offset + 1} of {self.steps}: {CURE}")
         supervised = columns.get("supervised_loss", columns["loss"])
         self._losses.extend(supervised)
-        self._first.extend(supervised[: max(0, _SMALLEST - len(self._first))])
+        self._begun = supervised[0] if self._begun is None else self._begun
         self._used.extend(columns.get("utilization", ()))
+        self._asked.extend(columns.get("threshold", ()))
         if self._guesses is not None:
             self._guessed.append(self._guesses.cpu())
         self._pending, self._guesses = [], None
@@ -145,12 +153,8 @@ class Watch:
 
     def _loss_checks(self, step: int, done: float) -> list[Finding]:
         found, loss = [], sum(self._losses) / len(self._losses)
-        begun = sum(self._first) / len(self._first)
-        if (
-            done >= _EARLY / 2
-            and step >= _SMALLEST
-            and loss > _GROWN * max(begun, self.chance_loss or 0.0, 0.1)
-        ):
+        begun = self._begun or 0.0
+        if done >= _EARLY / 2 and step >= _SMALLEST and loss > self._too_much(begun):
             found.append(
                 Finding(
                     "growing",
@@ -171,6 +175,13 @@ class Watch:
             )
         return found
 
+    def _too_much(self, begun: float) -> float:
+        """Return the loss above which it has grown."""
+        chance = self.chance_loss
+        if chance is None:
+            return _GROWN * max(begun, 0.1)
+        return min(begun + _LOST * chance, _WORSE * max(begun, chance))
+
     def _pool_checks(self, step: int, done: float) -> list[Finding]:
         found: list[Finding] = []
         if self._used and done >= _EARLY:
@@ -184,7 +195,7 @@ class Watch:
                         "method whose threshold adapts (--method softmatch or freematch)",
                     )
                 )
-            elif used > _ALL and done <= 2 * _EARLY:
+            elif used > _ALL and done <= 2 * _EARLY and self._fixed():
                 found.append(
                     Finding(
                         "all used",
@@ -197,6 +208,10 @@ class Watch:
             found += self._class_checks(step, done)
         return found
 
+    def _fixed(self) -> bool:
+        """Say whether there is a high threshold that does not adapt."""
+        return bool(self._asked) and max(self._asked) == min(self._asked) >= _SURE
+
     def _class_checks(self, step: int, done: float) -> list[Finding]:
         counts = torch.stack(list(self._guessed)).sum(0)
         share = counts / counts.sum().clamp_min(1)
@@ -208,7 +223,7 @@ class Watch:
             )
             return [Finding("one class", step, sentence)]
         never = [c for c in range(len(counts)) if not counts[c]]
-        if never and done >= _LATE:
+        if never and done >= _LATER:
             sentence = (
                 f"no unlabeled image is called {self._named(never)}: either there is none in the pool, or the network does "
                 "not know the class; a few more labels of it would help"
