@@ -71,6 +71,9 @@ class ReplayConfig(Section):
     cuts: dict[str, int] = Field(
         default_factory=dict, description="Steps at which the clock ended fits, by rung and fold."
     )
+    maps: dict[str, int] = Field(
+        default_factory=dict, description="Views that the frozen part of the network was run on."
+    )
     searched: dict[str, Any] = Field(
         default_factory=dict,
         description="Values above that were searched, not asked for: searched again, in every fold, unless changed.",

@@ -40,6 +40,11 @@ class NetworkConfig(Section):
         description="What may change: head, last (head and last blocks), all, or lora (small matrices beside "
         "the frozen ones). auto: by number of labels, images and budget.",
     )
+    views: Annotated[int, Field(ge=0, le=64)] | Auto = Field(
+        "auto",
+        description="Noised views of each unlabeled image that the frozen part of the network is run on, once, on a CPU; "
+        "training draws from them. 0: images are noised anew in each step. auto: by budget.",
+    )
 
     @field_validator("backbone")
     @classmethod

@@ -38,6 +38,7 @@ class RungContext:
         scratch: Artefacts that rungs of the *same fold* share, by (fold key, name).
         workdir: Where the fit at hand keeps what it needs to go on after a kill; None keeps nothing.
         stop: Asked before each step of a fit with its number and the seconds spent: True ends the fit there.
+        folder: The run's folder, for what is decided once a run; None keeps nothing.
         tell: Takes a sentence that a person should read while a fit goes on.
     """
 
@@ -52,6 +53,7 @@ class RungContext:
     scratch: dict[tuple[str, str], Any] = field(default_factory=dict)
     workdir: Path | None = None
     stop: Callable[[int, float], bool] | None = None
+    folder: Path | None = None
     tell: Callable[[str], None] = field(default=lambda sentence: None)
 
     # Cached: a list of 100,000 names and hashes takes longer to make than most of what is asked of it.

@@ -30,6 +30,7 @@ class Effort:
         workload: How many steps make sense.
         folds: Folds that it could be measured on: no more than the trained rungs below were.
         fits_least: Seconds that any fit takes, whatever its steps.
+        once: Seconds for what all fits share, before the first.
     """
 
     name: RungName
@@ -38,12 +39,14 @@ class Effort:
     workload: Workload
     folds: int
     fits_least: float = 1.0
+    once: float = 0.0
 
     def plan(self) -> StagePlan:
         """Return steps and folds: as many folds as leave enough steps, else few folds and fewer steps, else none."""
         figures: JsonObject = {
             "seconds_allowed": round(self.seconds, 1),
             "seconds_a_step": round(self.step, 4),
+            "seconds_once": round(self.once, 1),
             "folds": self.folds,
         }
         if not self.workload.most:  # nothing is trained
@@ -56,7 +59,7 @@ class Effort:
         steps = self._steps(folds)
         if steps >= self.workload.least:
             return self._made(folds, min(steps, self.workload.most), figures)
-        needed = (self.workload.least * self.step * _SLOWER + self.fits_least) * (folds + 1)
+        needed = (self.workload.least * self.step * _SLOWER + self.fits_least) * (folds + 1) + self.once
         note = (
             f"{self.name} was skipped: {self.workload.least} steps on {folds} folds and all labels need about {needed:.0f} s, "
             f"and its share of the time left is {max(self.seconds, 0.0):.0f} s."
@@ -68,7 +71,7 @@ class Effort:
         return StagePlan(0, 0.0, True, note, made)
 
     def _steps(self, folds: int) -> int:
-        each = self.seconds / (folds + 1) - self.fits_least
+        each = (self.seconds - self.once) / (folds + 1) - self.fits_least
         return int(each / (self.step * _SLOWER)) if each > 0 else 0
 
     def _made(self, folds: int, steps: int, figures: JsonObject) -> StagePlan:

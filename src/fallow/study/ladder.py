@@ -30,6 +30,7 @@ from fallow.study.replay import followed, planned, stage_plan
 from fallow.study.rung import Candidate, Rung, Workload
 from fallow.study.rungs import RUNGS
 from fallow.study.stage import Stage, StagePlan, note_elapsed
+from fallow.study.trained.map_plan import recall_maps
 from fallow.tasks import classification_task
 from fallow.types import RungName
 
@@ -100,6 +101,7 @@ class Study:
     def rise(self) -> tuple[RungContext, RungName]:
         """Fit and measure every rung and return the context and the rung that was chosen; no test label is read."""
         ctx = self._prepare()
+        recall_maps(ctx)
         self.folds = plan_folds(ctx.data, self.config.choose, self.config.seed, self.decisions)
         self.evidence = OutOfFold(ctx.data.labeled_ids, ctx.data.y, len(ctx.data.classes))
         self.judge = Judge(self.evidence, ctx.data.per_class, self.config.seed, self.without_prior)
@@ -158,6 +160,7 @@ class Study:
             self.clock,
             self.plan,
             progress=self.screen.progress,
+            folder=self.run.path,
             tell=self.screen.note,
         )
 
@@ -229,8 +232,8 @@ class Study:
         trained = [n for n in self.stages if RUNGS[n].workload is not None]
         there = min([there, *(self.evidence.folds(n) for n in trained)])
         workload = rung.workload if asked == "auto" else Workload(asked, asked, asked)
-        step = rung.estimate(ctx).seconds
-        return Effort(name, share * self.pace.left, step, workload, there).plan()
+        cost = rung.estimate(ctx)
+        return Effort(name, share * self.pace.left, cost.seconds, workload, there, once=cost.once).plan()
 
     def heed(self, plan: StagePlan) -> None:
         """Tell what was cut."""

@@ -35,6 +35,7 @@ from fallow.study.reporting import gather_report
 from fallow.study.rungs import RUNGS, FrozenCandidate
 from fallow.study.scoring import Tested, decide_scoring, score
 from fallow.study.stage import Stage, StagePlan, note_elapsed
+from fallow.study.trained.map_plan import followed_maps
 from fallow.study.verdict import verdict
 from fallow.study.worth import learning_curve, worth_labels
 from fallow.types import JsonObject, RungName, Split
@@ -113,6 +114,7 @@ def leave(study: Study, ctx: RungContext, best: RungName) -> StudyResult:
         study.plan,
         _stages(study),
         {f"{name}/{key}": step for name, stage in study.stages.items() for key, step in stage.cuts().items()},
+        followed_maps(ctx),
     )
     write_bytes(study.run.config, text.encode())
     write_json(study.run.decisions, study.decisions.to_json())

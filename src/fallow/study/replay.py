@@ -59,6 +59,7 @@ def config_text(
     plan: SpacePlan,
     stages: Mapping[RungName, StagePlan],
     cuts: Mapping[str, int],
+    maps: Mapping[str, int],
 ) -> str:
     """Return ``config.yaml`` of a finished run: no "auto" is left that a decision settled.
 
@@ -69,6 +70,7 @@ def config_text(
         plan: What was embedded.
         stages: What was done of each rung.
         cuts: Steps at which the clock ended fits, by rung and fold.
+        maps: Views that the frozen part of the network was run on.
     """
     dumped: dict[str, Any] = config.model_dump(mode="json")
     settled: dict[str, Any] = {}
@@ -88,6 +90,7 @@ def config_text(
         folds={name: made.folds for name, made in stages.items() if not made.skipped},
         steps={name: made.steps for name, made in stages.items() if made.steps and not made.skipped},
         cuts=dict(cuts),
+        maps=dict(maps),
         skipped={name: _said_first(made.note) for name, made in stages.items() if made.skipped},
         searched=searched,
     )

@@ -59,9 +59,15 @@ class RungInfo:
 
 @dataclass(frozen=True)
 class Cost:
-    """What fitting a rung once is expected to take."""
+    """What fitting a rung once is expected to take.
+
+    Attributes:
+        seconds: For one fit; of a rung with a workload, for one step.
+        once: For what all of its fits share, before the first.
+    """
 
     seconds: float
+    once: float = 0.0
 
 
 @dataclass(frozen=True)

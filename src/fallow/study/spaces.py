@@ -18,6 +18,8 @@ _TRUST = 0.85
 """A view is used when its neighbors keep the class at least this often, relative to the untouched image's. Measured
 on dev splits: left-right flips of photos 0.98-1.02, quarter turns of aerial photos 0.88-0.92 (help), quarter turns of
 clothes 0.4-0.5 and of digits 0.7 (do not)."""
+SPACES = "spaces"
+"""Name under which a fold's spaces are shared."""
 _SAMPLE = 256
 _REFERENCE = 5000
 
@@ -171,7 +173,7 @@ def _count(views: View) -> int:
 
 def spaces_of(ctx: RungContext, fold: Fold | None) -> tuple[Space, ...]:
     """Return the spaces that this fold votes over, decided with its own labels and shared by its rungs."""
-    key = ("final" if fold is None else fold.key, "spaces")
+    key = (ctx.scratch_key(fold), SPACES)
     if key not in ctx.scratch:
         views, decision = decide_views(ctx, fold)
         if fold is None:

@@ -68,15 +68,17 @@ class TrainedRung(Rung):
         return 0.0, 0.0
 
     def estimate(self, ctx: RungContext) -> Cost:
-        """Return the time of one step."""
+        """Return the time of one step, and of what all fits share."""
+        fit = Fit.of(ctx, None, joint=self.joint)
+        settings, network = timed_settings(fit), self.network(fit, {})
+        method = self._built(fit, {}, settings.steps)
+        once = fit.shared_seconds(network, method)
 
         def make() -> Loop:
-            fit = Fit.of(ctx, None, joint=self.joint)
-            settings = timed_settings(fit)
-            method = self._built(fit, {}, settings.steps)
-            return fit.loop(self.network(fit, {}), method, settings, title="", mix=mixing(ctx, self.mix))
+            mix = mixing(ctx, self.mix)
+            return fit.loop(network, method, settings, title="", mix=mix, measured=True)
 
-        return Cost(step_seconds(ctx, self.info.name, make))
+        return Cost(step_seconds(ctx, self.info.name, make), once)
 
     def fit(
         self, ctx: RungContext, fold: Fold | None, below: Below, steps: int | None = None

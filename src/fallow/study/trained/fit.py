@@ -13,16 +13,28 @@ from torch import nn
 
 from fallow.augment import cutmix, mixup, one_hot
 from fallow.data import read_pixels
-from fallow.engine import Change, Feed, Loop, LoopSettings, Material, Mix, Outcome, Place, time_steps
+from fallow.engine import (
+    Change,
+    Feed,
+    Loop,
+    LoopSettings,
+    MapFeed,
+    Material,
+    Mix,
+    Outcome,
+    Place,
+    time_steps,
+)
 from fallow.methods import JointMethod, Strength
-from fallow.models import Network, Preprocess, network_classifier, to_backbone
+from fallow.models import Network, Preprocess, TailNetwork, network_classifier, to_backbone
 from fallow.record import Decision
 from fallow.study.context import RungContext
 from fallow.study.rung import Fold
 from fallow.study.rungs.network import TrainedCandidate
 from fallow.study.spaces import spaces_of
+from fallow.study.trained.maps import MapBank, bank_of
 from fallow.study.trained.network import NetworkPlan, network_plan
-from fallow.study.trained.noise import noise_of
+from fallow.study.trained.noise import noise_of, noises
 from fallow.study.trained.recipe import Recipe
 from fallow.types import JsonObject
 
@@ -83,12 +95,19 @@ class Fit:
         place: Place | None = None,
         material: Material | None = None,
         mix: Mix | None = None,
+        measured: bool = False,
     ) -> Loop:
-        """Return the loop of this fit."""
+        """Return the loop of this fit; one that is only ``measured`` trains on maps of nothing where it would have maps."""
         material = material or self.material
         if mix is not None:
             material = _soft(material, self.classes)
-        feed = Feed(material, self.changes, method.views, settings, mix=mix)
+        bank = self.bank(network)
+        if bank is None:
+            feed = Feed(material, self.changes, method.views, settings, mix=mix)
+        else:
+            network, views = TailNetwork(network, bank.cut), method.views
+            maps = bank.blank(views) if measured else bank.maps(material, self.changes, views)
+            feed = MapFeed(material, maps, views, settings, mix=mix)
         return Loop(
             network,
             method,
@@ -101,6 +120,15 @@ class Fit:
             title=title,
             tell=self.ctx.tell,
         )
+
+    def bank(self, network: Network) -> MapBank | None:
+        """Return the maps that a network is trained on, where a part of it stands still."""
+        return bank_of(self.ctx, network, self.material.pixels, self.changes.get("strong"))
+
+    def shared_seconds(self, network: Network, method: JointMethod) -> float:
+        """Return what the maps take that a method needs and no rung has made yet."""
+        bank = self.bank(network)
+        return 0.0 if bank is None else bank.seconds(self.changes, method.views, noises(self.ctx))
 
     def place(self, rung: str) -> Place | None:
         """Return where the fit keeps its checkpoint and figures."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fallow.augment import Policy, default_limits, strong_policy, weak_policy
+from fallow.models import Space
 from fallow.record import Decision
 from fallow.study.context import RungContext
 from fallow.study.rung import Fold
-from fallow.study.spaces import spaces_of
+from fallow.study.spaces import SPACES, spaces_of
 
 _PICKS = 2
 _MOVES = {"none": (), "flip": ("hflip",), "turns": ("hflip", "vflip")}
@@ -33,8 +34,7 @@ def noise_of(ctx: RungContext, fold: Fold | None) -> Noise:
     Flips and turns follow the views that keep the class (`fallow.study.spaces`).
     """
     asked, gray = ctx.config.augment, ctx.data.audit.channels == "gray"
-    spaces = spaces_of(ctx, fold)
-    views = max((space.views for space in spaces), key=lambda v: len(_MOVES[v]))
+    views = _views(spaces_of(ctx, fold))
     limits = default_limits(gray)
     for name in ("hflip", "vflip"):
         limits.pop(name, None)
@@ -59,3 +59,13 @@ def noise_of(ctx: RungContext, fold: Fold | None) -> Noise:
             )
         )
     return Noise(weak, strong)
+
+
+def noises(ctx: RungContext) -> int:
+    """Return how many different noises the folds of this run decided on, as far as they have decided."""
+    decided = [spaces for (_, name), spaces in ctx.scratch.items() if name == SPACES]
+    return max(1, len({_views(spaces) for spaces in decided}))
+
+
+def _views(spaces: tuple[Space, ...]) -> str:
+    return max((space.views for space in spaces), key=lambda v: len(_MOVES[v]))

@@ -1,0 +1,234 @@
+"""The frozen part of a network is run once, on a few noised views of each image: all fits of a run train on its maps.
+
+Nothing here looks at a label. What depends on labels is only which flips and turns the noise may use, and that each fold
+decides with its own labels (`fallow.study.trained.noise`): maps are kept by the noise they were made with, and folds that
+decided alike share them. A fold with another noise has maps of its own, as if it were alone.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fallow.data import cores, in_order
+from fallow.engine import Change, Maps, Material, Sheet, generator
+from fallow.errors import RunError
+from fallow.methods import Strength, Views
+from fallow.models import Cut, Engine, Network, find_cut, make_engine, pick_device, trunk_backbone
+from fallow.study.context import RungContext
+from fallow.study.trained.map_plan import MapPlan, Speed, known_plan, make_plan, no_plan
+
+_CHUNK = 32
+_IN_MEMORY = 1 << 30
+"""Maps above this size lie in a file and not in memory."""
+
+
+@dataclass
+class MapBank:
+    """The maps of one trunk, made when a fit first asks for them.
+
+    Attributes:
+        ctx: Data, clock and cache.
+        plan: How many there are.
+        cut: What the maps are.
+        engine: Runs the trunk.
+        speed: What was measured of it.
+        sheets: Those that were made, by what they are maps of.
+    """
+
+    ctx: RungContext
+    plan: MapPlan
+    cut: Cut
+    engine: Engine
+    speed: Speed
+    sheets: dict[tuple[str, ...], Sheet] = field(default_factory=dict)
+
+    def maps(self, material: Material, changes: Mapping[Strength, Change], views: Views) -> Maps:
+        """Return what a fit draws from.
+
+        Args:
+            material: Its pixels.
+            changes: Its noise, by strength.
+            views: What its method looks at.
+        """
+        known = {s: self._sheet(material, changes.get(s), s, True) for s in views.labeled}
+        pool = views.unlabeled if len(material.unlabeled) else ()
+        return Maps(known, {s: self._sheet(material, changes.get(s), s, False) for s in pool}, self._chosen)
+
+    def blank(self, views: Views) -> Maps:
+        """Return maps of nothing, for measuring a step."""
+
+        def sheet(strength: Strength, known: bool) -> Sheet:
+            rows = self._rows(known)
+            k = self.plan.count(strength, known)
+            shape = (len(rows), k, *self.cut.shape)
+            maps = np.broadcast_to(np.zeros((), self._dtype), shape)
+            return Sheet(maps, torch.eye(2, 3).expand(len(rows), k, 2, 3), rows=rows)
+
+        return Maps(
+            {s: sheet(s, True) for s in views.labeled},
+            {s: sheet(s, False) for s in views.unlabeled},
+            self._chosen,
+        )
+
+    def seconds(self, changes: Mapping[Strength, Change], views: Views, noises: int) -> float:
+        """Return what the maps that a rung still needs will take, where its folds have so many different noises."""
+        wanted = [(s, True) for s in views.labeled] + [(s, False) for s in views.unlabeled]
+        missing = [
+            (s, known)
+            for s, known in dict.fromkeys(wanted)
+            if self._key(changes.get(s), s, known) not in self.sheets
+        ]
+        return (
+            self.speed.seconds * noises * sum(len(self._rows(k)) * self.plan.count(s, k) for s, k in missing)
+        )
+
+    @property
+    def _dtype(self) -> type[np.floating]:
+        return np.float16 if self.plan.half else np.float32
+
+    @cached_property
+    def _chosen(self) -> Tensor | None:
+        """Positions in the pool of the images that have maps."""
+        count = len(self.ctx.pool)
+        if self.plan.pool >= count:
+            return None
+        order = torch.randperm(count, generator=generator(self.ctx.config.seed, "pool with maps"))
+        return order[: self.plan.pool].sort().values
+
+    def _rows(self, known: bool) -> NDArray[np.int64]:
+        labels = len(self.ctx.data.y)
+        if known:
+            return np.arange(labels)
+        chosen = np.arange(len(self.ctx.pool)) if self._chosen is None else self._chosen.numpy()
+        return np.asarray(labels + chosen, np.int64)
+
+    @staticmethod
+    def _key(change: Change | None, strength: Strength, known: bool) -> tuple[str, ...]:
+        return strength, "labeled" if known else "pool", repr(change)
+
+    def _sheet(self, material: Material, change: Change | None, strength: Strength, known: bool) -> Sheet:
+        key = self._key(change, strength, known)
+        if key not in self.sheets:
+            self.sheets[key] = self._made(material.pixels, change, strength, known)
+        return self.sheets[key]
+
+    def _made(
+        self, pixels: NDArray[np.uint8], change: Change | None, strength: Strength, known: bool
+    ) -> Sheet:
+        rows, k = self._rows(known), self.plan.count(strength, known)
+        maps = _room((len(rows), k, *self.cut.shape), self._dtype, self.ctx.bank.cache / "maps")
+        affine = torch.eye(2, 3).repeat(len(rows), k, 1, 1)
+        jobs = [(view, start) for view in range(k) for start in range(0, len(rows), _CHUNK)]
+
+        def work(job: tuple[int, int]) -> tuple[NDArray[np.float32], Tensor | None]:
+            view, start = job
+            drawn = generator(self.ctx.config.seed, "maps", strength, int(known), view, start)
+            return run(self.engine, pixels[rows[start : start + _CHUNK]], change, drawn)
+
+        what = f"{strength} views of the {'labeled images' if known else 'pool'}"
+        most = float(np.finfo(self._dtype).max)
+        workers = max(1, cores()) if self.engine.parallel else 1
+        for done, ((view, start), (found, moved)) in enumerate(
+            zip(jobs, in_order(work, jobs, workers), strict=True)
+        ):
+            maps[start : start + len(found), view] = np.clip(found, -most, most)
+            if moved is not None:
+                affine[start : start + len(found), view] = moved
+            self.ctx.progress(f"keep {what}", min(_CHUNK * (done + 1), len(rows) * k), len(rows) * k)
+        return Sheet(maps, affine, rows=rows)
+
+
+def bank_of(
+    ctx: RungContext, network: Network, pixels: NDArray[np.uint8], change: Change | None
+) -> MapBank | None:
+    """Return the maps that a network can be trained on; None where it is trained on pixels.
+
+    Args:
+        ctx: Data, decisions and clock.
+        network: Its trained parts, its size and its trunk count.
+        pixels: Images to measure with.
+        change: Noise to measure with.
+    """
+    asked = ctx.config
+    boxes = asked.augment.mix == "cutmix"  # can be cut out of images, not out of maps
+    if network.parts == ("",) or boxes or asked.network.views == 0 or pick_device("auto") != "cpu":
+        return None
+    plan = known_plan(ctx)
+    if plan is not None and not plan.views:
+        return None
+    try:
+        cut = find_cut(network)
+    except RunError as error:
+        no_plan(ctx, str(error))
+        return None
+    key = ("run", f"maps {cut.trunk_id}")
+    if key not in ctx.scratch:
+        engine = make_engine(trunk_backbone(network, cut), network.size, ctx.bank.cache / "graphs", "cpu")
+        speed = measured(engine, pixels, change)
+        ctx.scratch[key] = MapBank(ctx, plan or make_plan(ctx, speed), cut, engine, speed)
+    bank: MapBank = ctx.scratch[key]
+    return bank
+
+
+def measured(engine: Engine, pixels: NDArray[np.uint8], change: Change | None) -> Speed:
+    """Measure noise and trunk on a few images."""
+    workers = max(1, cores()) if engine.parallel else 1
+    rows = np.resize(np.arange(len(pixels)), (2 * workers, _CHUNK))
+
+    def work(some: NDArray[np.int64]) -> NDArray[np.float32]:
+        return run(engine, pixels[some], change, generator(0, "measure"))[0]
+
+    work(rows[0, :1])
+    begun = time.monotonic()
+    found = list(in_order(work, rows, workers))
+    seconds = (time.monotonic() - begun) / rows.size
+    largest = max(float(np.abs(maps).max()) for maps in found)
+    return Speed(max(seconds, 1e-6), largest, int(np.prod(found[0].shape[1:])))
+
+
+def run(
+    engine: Engine, pixels: NDArray[np.uint8], change: Change | None, drawn: torch.Generator
+) -> tuple[NDArray[np.float32], Tensor | None]:
+    """Noise images (n, S, S, 3) and return the maps of the trunk with the views' affine maps."""
+    affine = None
+    if change is not None:
+        planes = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float().div_(255)
+        changed, affine = change(planes, drawn)
+        noised = changed.mul(255).round_().clamp_(0, 255).to(torch.uint8)
+        pixels = noised.permute(0, 2, 3, 1).contiguous().numpy()
+    parts = []
+    for start in range(0, len(pixels), engine.batch):
+        part = pixels[start : start + engine.batch]
+        padded = np.zeros((engine.batch, *part.shape[1:]), np.uint8)
+        padded[: len(part)] = part
+        parts.append(engine.run(padded)[: len(part)])
+    return np.concatenate(parts), affine
+
+
+def _room(shape: tuple[int, ...], dtype: type[np.floating], folder: Path) -> NDArray[np.floating]:
+    """Return an array: in memory, or in a file without a name that ends with the process."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if size <= _IN_MEMORY:
+        return np.zeros(shape, dtype)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as the map
+        if hasattr(os, "posix_fallocate"):  # a disk that is full says so now, and not by a signal later
+            os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(file, dtype, "w+", shape=shape)
+    except OSError as error:
+        raise RunError(
+            f"there is no room for {size / 1e9:.1f} GB of maps in '{folder}' ({error.strerror}): free some, or use "
+            "--set network.views=0"
+        ) from error
