@@ -103,6 +103,22 @@ def test_a_candidate_trained_on_maps_is_a_whole_network_whose_trunk_is_as_it_was
     assert candidate.predict(ctx.labeled).probs.shape == (len(ctx.data.y), len(ctx.data.classes))
 
 
+def test_what_a_trained_network_says_of_the_pool_is_read_off_the_maps(ctx: RungContext) -> None:
+    candidate = fit(ctx, None, "joint")
+    assert isinstance(candidate, TrainedCandidate)
+    made = Fit.of(ctx, None, joint=True)
+    untouched = replace(
+        made, changes={"weak": lambda images, generator: (images, torch.eye(2, 3).repeat(len(images), 1, 1))}
+    )
+    (space,) = candidate.classifier.spaces
+    plain = replace(space, views="none")
+    (branch,) = candidate.classifier.branches
+    candidate.classifier.branches = [replace(branch, space=plain)]
+    expected = candidate.predict(ctx.pool).probs
+    torch.testing.assert_close(untouched.pool_probs(candidate), expected, atol=5e-3, rtol=0)
+    assert float((made.pool_probs(candidate) - expected).abs().max()) > 5e-3  # weakly noised views
+
+
 @pytest.mark.parametrize("rung", ["joint", "noisy_student"])
 def test_the_held_out_labels_of_a_fold_change_nothing_that_training_on_maps_produces(
     rung: str, data: Path, tmp_path: Path

@@ -48,9 +48,7 @@ class NoisyStudentRung(TrainedRung):
         pool, classes = len(fit.ctx.pool), fit.classes
         teacher = _teacher(fit, below)
         probs = (
-            torch.full((pool, classes), 1 / classes)
-            if teacher is None
-            else teacher.predict(fit.ctx.pool).probs.float()
+            torch.full((pool, classes), 1 / classes) if teacher is None else fit.pool_probs(teacher).float()
         )
         return NoisyStudent(fit.ctx.task, teacher=_lookup(probs))
 

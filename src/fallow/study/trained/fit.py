@@ -9,7 +9,7 @@ from math import log
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from fallow.augment import cutmix, mixup, one_hot
 from fallow.data import read_pixels
@@ -26,10 +26,19 @@ from fallow.engine import (
     time_steps,
 )
 from fallow.methods import JointMethod, Strength
-from fallow.models import Network, Preprocess, TailNetwork, network_classifier, to_backbone
+from fallow.models import (
+    Backbone,
+    Network,
+    Preprocess,
+    TailNetwork,
+    from_backbone,
+    network_classifier,
+    to_backbone,
+)
 from fallow.record import Decision
 from fallow.study.context import RungContext
 from fallow.study.rung import Fold
+from fallow.study.rungs.frozen import FrozenCandidate
 from fallow.study.rungs.network import TrainedCandidate
 from fallow.study.spaces import spaces_of
 from fallow.study.trained.maps import MapBank, bank_of
@@ -129,6 +138,28 @@ class Fit:
         """Return what the maps take that a method needs and no rung has made yet."""
         bank = self.bank(network)
         return 0.0 if bank is None else bank.seconds(self.changes, method.views, noises(self.ctx))
+
+    def pool_probs(self, candidate: FrozenCandidate) -> Tensor:
+        """Return what a candidate says of the pool, (pool, classes): through maps where its networks share their trunk.
+
+        Images of the pool that have no maps take no part in training, and what is said of them is nothing.
+        """
+        trained = candidate.networks if isinstance(candidate, TrainedCandidate) else {}
+        vectors = {}
+        for space in candidate.classifier.spaces:
+            network = trained.get(space.backbone_name)
+            found = None if network is None else self._pool_features(network)
+            vectors[space.key] = candidate.vectors(space, self.ctx.pool, "pool") if found is None else found
+        return torch.from_numpy(
+            candidate.classifier.predict_probs({k: v[:, None] for k, v in vectors.items()})
+        )
+
+    def _pool_features(self, backbone: Backbone) -> NDArray[np.float32] | None:
+        network = from_backbone(backbone, nn.Identity(), self.plan.size, trainable=self.plan.trainable)
+        bank = self.bank(network)
+        if bank is None:
+            return None
+        return bank.features(TailNetwork(network, bank.cut), self.material, self.changes.get("weak"))
 
     def place(self, rung: str) -> Place | None:
         """Return where the fit keeps its checkpoint and figures."""

@@ -24,7 +24,16 @@ from fallow.data import cores, in_order
 from fallow.engine import Change, Maps, Material, Sheet, generator
 from fallow.errors import RunError
 from fallow.methods import Strength, Views
-from fallow.models import Cut, Engine, Network, find_cut, make_engine, pick_device, trunk_backbone
+from fallow.models import (
+    Cut,
+    Engine,
+    Network,
+    TailNetwork,
+    find_cut,
+    make_engine,
+    pick_device,
+    trunk_backbone,
+)
 from fallow.study.context import RungContext
 from fallow.study.trained.map_plan import MapPlan, Speed, known_plan, make_plan, no_plan
 
@@ -80,6 +89,20 @@ class MapBank:
             {s: sheet(s, False) for s in views.unlabeled},
             self._chosen,
         )
+
+    def features(self, tail: TailNetwork, material: Material, change: Change | None) -> NDArray[np.float32]:
+        """Return features of the pool's images, the mean over their weak views, (pool, dim); 0 for those without maps."""
+        sheet = self._sheet(material, change, "weak", False)
+        found, places = [], np.arange(len(self.ctx.pool)) if self._chosen is None else self._chosen.numpy()
+        tail.eval()
+        with torch.inference_mode():
+            for start in range(0, len(sheet.maps), _CHUNK):
+                maps = torch.from_numpy(sheet.maps[start : start + _CHUNK].astype(np.float32))
+                features = tail.features(maps.flatten(0, 1))
+                found.append(features.reshape(*maps.shape[:2], -1).mean(1))
+        made = np.zeros((len(self.ctx.pool), found[0].shape[1]), np.float32)
+        made[places] = torch.cat(found).numpy()
+        return made
 
     def seconds(self, changes: Mapping[Strength, Change], views: Views, noises: int) -> float:
         """Return what the maps that a rung still needs will take, where its folds have so many different noises."""
