@@ -50,6 +50,11 @@ class LogConfig(Section):
         return value
 
     @property
+    def trackers(self) -> tuple[str, ...]:
+        """The loggers asked for beside the JSON lines."""
+        return self.loggers[1:]
+
+    @property
     def loggers(self) -> tuple[str, ...]:
         """The loggers asked for, always with the JSON lines that the run itself reads."""
         asked = {LOGGERS[0], *listed(self.to)}

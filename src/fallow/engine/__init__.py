@@ -5,7 +5,7 @@ from fallow.engine.checkpoint import load_checkpoint, save_checkpoint
 from fallow.engine.ema import Ema
 from fallow.engine.feed import Change, Feed, Material, Mix
 from fallow.engine.health import Diverged, Finding, Watch
-from fallow.engine.loggers import TRACKERS, JsonLines, Logger, Tracker, make_loggers
+from fallow.engine.loggers import TRACKERS, JsonLines, Logger, Tracker, check_trackers, make_loggers
 from fallow.engine.loop import Loop, Outcome, Place, make_fabric, time_steps
 from fallow.engine.optim import lr_scale, make_optimizer, parameter_groups, set_lr
 from fallow.engine.seeds import Stream, derive, generator
@@ -33,6 +33,7 @@ __all__ = [
     "Stream",
     "Tracker",
     "Watch",
+    "check_trackers",
     "derive",
     "generator",
     "load_checkpoint",

@@ -74,21 +74,14 @@ class Tracker:
     """
 
     def __init__(self, name: str, folder: Path, run: str) -> None:
-        if name not in TRACKERS:
-            raise ConfigError(
-                f"'{name}' is no tracker; there are {', '.join(TRACKERS)}.{nearest(name, TRACKERS)}"
-            )
-        try:
-            self._made = self._start(name, folder, run)
-        except ImportError as error:
-            raise ConfigError(f"logging to {name} needs its package: pip install {name}") from error
+        self._made = self._start(name, folder, run)
         self._name = name
 
     @staticmethod
     def _start(name: str, folder: Path, run: str) -> Any:
+        module = _package(name)
         if name == "tensorboard":
-            return import_module("torch.utils.tensorboard").SummaryWriter(str(folder / "tensorboard" / run))
-        module = import_module(name)
+            return module.SummaryWriter(str(folder / "tensorboard" / run))
         if name == "wandb":
             return module.init(project="fallow", name=run, dir=str(folder), reinit="create_new")
         module.set_tracking_uri((folder / "mlruns").resolve().as_uri())
@@ -113,6 +106,27 @@ class Tracker:
             self._made.finish()
         else:
             import_module("mlflow").end_run()
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Make sure that there are such trackers and that their packages are installed, before hours are spent.
+
+    Raises:
+        ConfigError: One is not there.
+    """
+    for name in names:
+        _package(name)
+
+
+def _package(name: str) -> Any:
+    if name not in TRACKERS:
+        raise ConfigError(
+            f"'{name}' is no tracker; there are {', '.join(TRACKERS)}.{nearest(name, TRACKERS)}"
+        )
+    try:
+        return import_module("torch.utils.tensorboard" if name == "tensorboard" else name)
+    except ImportError as error:
+        raise ConfigError(f"logging to {name} needs its package: pip install {name}") from error
 
 
 def make_loggers(path: Path, trackers: Sequence[str], run: str, start: int = 0) -> tuple[Logger, ...]:

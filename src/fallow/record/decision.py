@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -55,6 +55,11 @@ class DecisionLog:
     def get(self, name: str) -> Decision | None:
         """Return the decision called ``name``, or None."""
         return self._by_name.get(name)
+
+    def since(self, known: Iterable[Decision]) -> list[Decision]:
+        """Return what was decided, or decided otherwise, since the log was as ``known``."""
+        before = {d.name: d for d in known}
+        return [d for d in self if before.get(d.name) != d]
 
     def __iter__(self) -> Iterator[Decision]:
         return iter(self._by_name.values())

@@ -51,12 +51,12 @@ class Effort:
         }
         if not self.workload.most:  # nothing is trained
             return StagePlan(self.folds, steps=0)
-        for folds in range(self.folds, 0, -1):
+        fewest = min(_FEWEST_FOLDS, self.folds)
+        for folds in range(self.folds, fewest - 1, -1):
             steps = self._steps(folds)
             if steps >= self.workload.enough:
                 return self._made(folds, min(steps, self.workload.most), figures)
-        folds = min(_FEWEST_FOLDS, self.folds)
-        steps = self._steps(folds)
+        folds, steps = fewest, self._steps(fewest)
         if steps >= self.workload.least:
             return self._made(folds, min(steps, self.workload.most), figures)
         needed = (self.workload.least * self.step * _SLOWER + self.fits_least) * (folds + 1) + self.once

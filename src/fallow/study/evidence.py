@@ -42,6 +42,10 @@ class OutOfFold:
         """Add what ``rung`` said of the held-out positions of one fold; ``probs`` is (k, classes)."""
         self._rows.setdefault(rung, []).append((fold, held_out, probs.astype(np.float32)))
 
+    def drop(self, rung: RungName) -> None:
+        """Forget a rung that was given up."""
+        self._rows.pop(rung, None)
+
     def folds(self, rung: RungName) -> int:
         """Return on how many folds ``rung`` was measured."""
         return len(self._rows.get(rung, []))

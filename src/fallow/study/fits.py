@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fallow.engine import Diverged
 from fallow.record import Decision
 from fallow.study.context import RungContext
 from fallow.study.rung import Candidate, Fold, Rung
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 _LATE = 1.5
 """A fit is cut when it takes this many times what its rung planned for it."""
+
+
+class GivenUp(Exception):
+    """The training of a rung broke down: it is left out, and that is on disk."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,9 @@ class Fits:
 
         Returns:
             What was cut, in a sentence; empty where nothing was.
+
+        Raises:
+            GivenUp: Training broke down.
         """
         study, plan, spent = self.study, self.stage.plan(), self.stage.seconds()
         seconds = study.pace.held_out_seconds(spent, last=self.name == study.names[-1])
@@ -71,7 +79,10 @@ class Fits:
                 probs = self._fold(fold)
                 last = time.monotonic() - started
                 spent += last
+            else:
+                self.stage.clear_workdir(fold.key)  # a kill may have come between the two
             study.evidence.add(self.name, fold.key, fold.held_out, probs)
+        self._tell_cuts(final=False)
         if plan is None or not plan.note:
             return ""
         study.heed(plan)
@@ -94,12 +105,18 @@ class Fits:
         return probs
 
     def final(self) -> tuple[Candidate, bool]:
-        """Return the candidate refitted on all labels, and whether it was made just now."""
+        """Return the candidate refitted on all labels, and whether it was made just now.
+
+        Raises:
+            GivenUp: Training broke down.
+        """
         kept, decisions = self.stage.final(), self.study.decisions
         if kept is not None:
             tensors, meta = kept
             for made in meta["decisions"]:
                 decisions.add(Decision.from_json(made))
+            self.stage.clear_workdir(RungContext.scratch_key(None))
+            self._tell_cuts(final=True)
             return self.rung.restore(self.ctx, tensors, meta["candidate"]), False
         started, known = time.monotonic(), {d.name: d for d in decisions}
         candidate = self._fit(None, dict(self.study.fitted))
@@ -107,6 +124,7 @@ class Fits:
         made_now = [d.to_json() for d in decisions if known.get(d.name) != d]
         self.stage.keep_final(tensors, {"candidate": state, "decisions": made_now}, self._line(started))
         self.stage.clear_workdir(RungContext.scratch_key(None))
+        self._tell_cuts(final=True)
         return candidate, True
 
     def _fit(self, fold: Fold | None, below: Mapping[RungName, Candidate]) -> Candidate:
@@ -116,8 +134,16 @@ class Fits:
             return self.rung.fit(self.ctx, fold, below)
         key = RungContext.scratch_key(fold)
         self.ctx.workdir, self.ctx.stop = self.stage.workdir(key), self._stop(key, plan)
+        known = list(self.study.decisions)
         try:
             return self.rung.fit(self.ctx, fold, below, plan.steps)
+        except Diverged as error:
+            # The plan that is given up leaves its decision, for a run that goes on and never reads it.
+            planned = [] if plan.decision is None else [plan.decision]
+            self.stage.keep_decisions([*planned, *self.study.decisions.since(known)])
+            self.stage.keep_plan(_given_up(self.name, error))
+            self.stage.clear_workdir(key)
+            raise GivenUp(str(error)) from error
         finally:
             self.ctx.workdir = self.ctx.stop = None
 
@@ -129,6 +155,8 @@ class Fits:
         known = self.stage.cut(key)
         if known is None:
             known = self.study.config.replay.cuts.get(f"{self.name}/{key}")
+            if known is not None:
+                self.stage.keep_cut(key, known)
         allowed = None if plan.seconds is None else _LATE * plan.seconds / (plan.folds + 1)
 
         def stop(step: int, seconds: float) -> bool:
@@ -137,13 +165,25 @@ class Fits:
             if allowed is None or seconds <= allowed or step == 0:
                 return False
             self.stage.keep_cut(key, step)
-            self.study.heed(_cut_short(self.name, key, plan, step))
             return True
 
         return stop
 
+    def _tell_cuts(self, *, final: bool) -> None:
+        """Tell which fits the clock ended, in this run or in the one that it goes on from or follows."""
+        plan, refit = self.stage.plan(), RungContext.scratch_key(None)
+        for key, step in self.stage.cuts().items():
+            if plan is not None and (key == refit) is final:
+                self.study.heed(_cut_short(self.name, key, plan, step))
+
     def _line(self, started: float) -> dict[str, float]:
         return {"seconds": time.monotonic() - started, "elapsed": self.study.clock.elapsed}
+
+
+def _given_up(name: RungName, error: Diverged) -> StagePlan:
+    rule = "A rung whose training breaks down is left out, and the run goes on with what it has."
+    made = Decision(f"{name}.folds", "given up", "rule", rule, {"reason": str(error)})
+    return StagePlan(0, 0.0, True, f"{name} was given up: {error}.", made)
 
 
 def _cut_short(name: RungName, key: str, plan: StagePlan, step: int) -> StagePlan:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fallow.config import TrainConfig
 from fallow.data import Source, audit, cache_dir, check_trainable
+from fallow.engine import check_trackers
 from fallow.errors import RunError
 from fallow.models import Backbone
 from fallow.record import Decision, DecisionLog, RunDir, RungResult, StudyResult, read_json, write_json
@@ -21,7 +22,7 @@ from fallow.study.context import RungContext
 from fallow.study.data import StudyData, plan_folds
 from fallow.study.effort import Effort, share_of, unmeasurable
 from fallow.study.evidence import OutOfFold
-from fallow.study.fits import Fits
+from fallow.study.fits import Fits, GivenUp
 from fallow.study.judge import Judge, Judgment, pool_mix, weights_decision
 from fallow.study.leave import keep_model, leave, model_rung
 from fallow.study.pace import Pace, embed_everything, image_seconds
@@ -119,13 +120,17 @@ class Study:
             stage = Stage(self.run.stage(index, name))
             if self._skipped(ctx, RUNGS[name], stage, best):
                 continue
-            best = self._climb_rung(ctx, RUNGS[name], stage, best)
+            try:
+                best = self._climb_rung(ctx, RUNGS[name], stage, best)
+            except GivenUp:
+                self._give_up(name, stage)
             self._write_decisions()
         assert best is not None  # the probe always runs
         self.evidence.write(self.run.path / "out_of_fold.parquet")
         return ctx, best
 
     def _prepare(self) -> RungContext:
+        check_trackers(self.config.log.trackers)
         self.screen.stage("read")
         found = audit(self.source, progress=self.screen.progress)
         write_json(self.run.audit, found.to_json())
@@ -206,14 +211,18 @@ class Study:
         """Say whether a rung is left out for want of time: decided once, then a fact. The probe is never left out."""
         plan = stage.plan()
         name = rung.info.name
+        for made in stage.decisions():
+            self.decisions.add(made)
         if plan is None and (again := stage_plan(self.config.replay, name)) is not None:
             plan = again
             stage.keep_plan(plan)
         if plan is None and best is not None and stage.final() is None:
+            known = list(self.decisions)
             plan = (
                 self._effort(ctx, rung) if rung.workload else self.pace.skip(name, rung.estimate(ctx).seconds)
             )
             if plan is not None:
+                stage.keep_decisions(self.decisions.since(known))
                 stage.keep_plan(plan)
         if plan is None:
             return False
@@ -231,9 +240,18 @@ class Study:
         there = min(len(self.folds), parts if parts > 2 else 2 * parts)
         trained = [n for n in self.stages if RUNGS[n].workload is not None]
         there = min([there, *(self.evidence.folds(n) for n in trained)])
-        workload = rung.workload if asked == "auto" else Workload(asked, asked, asked)
+        trains = rung.workload.most > 0
+        workload = Workload(asked, asked, asked) if trains and asked != "auto" else rung.workload
         cost = rung.estimate(ctx)
         return Effort(name, share * self.pace.left, cost.seconds, workload, there, once=cost.once).plan()
+
+    def _give_up(self, name: RungName, stage: Stage) -> None:
+        """Leave out a rung whose training broke down, as a run that goes on will."""
+        self.evidence.drop(name)
+        del self.stages[name]
+        plan = stage.plan()
+        assert plan is not None
+        self.heed(plan)
 
     def heed(self, plan: StagePlan) -> None:
         """Tell what was cut."""

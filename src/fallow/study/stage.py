@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,16 @@ class Stage:
         made = None if plan.decision is None else plan.decision.to_json()
         write_json(self.path / "plan.json", {**vars(plan), "decision": made})
 
+    def decisions(self) -> list[Decision]:
+        """Return what was decided while the rung was planned or given up."""
+        found = self._json("decisions.json") or {}
+        return [Decision.from_json(made) for made in found.get("made", ())]
+
+    def keep_decisions(self, made: Iterable[Decision]) -> None:
+        """Keep what was decided, beside what was kept before; to be called before `keep_plan`, which makes it a fact."""
+        together = {decision.name: decision for decision in (*self.decisions(), *made)}
+        write_json(self.path / "decisions.json", {"made": [d.to_json() for d in together.values()]})
+
     def fold(self, key: str, held_out: NDArray[np.int64]) -> NDArray[np.float32] | None:
         """Return the probabilities (k, classes) of a finished fold that held out ``held_out``, or None."""
         tensors = self._tensors(f"fold-{key}.safetensors", "held_out", "probs")
@@ -110,9 +121,11 @@ class Stage:
     def clear_workdir(self, key: str) -> None:
         """Keep the figures of a fit that is done, and nothing else of its folder."""
         folder = self.workdir(key)
-        log = folder / "train.jsonl"
-        if log.is_file():
-            log.replace(self.path / f"train-{key}.jsonl")
+        for log in sorted(
+            folder.rglob("train.jsonl")
+        ):  # a fit of several rounds has one in the folder of each
+            rounds = "".join(f"-{part}" for part in log.relative_to(folder).parts[:-1])
+            log.replace(self.path / f"train-{key}{rounds}.jsonl")
         shutil.rmtree(folder, ignore_errors=True)
 
     def final(self) -> tuple[dict[str, Array], dict[str, Any]] | None:

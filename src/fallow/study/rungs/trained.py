@@ -104,7 +104,9 @@ class TrainedRung(Rung):
     def _built(self, fit: Fit, below: Below, steps: int) -> JointMethod:
         method = self.method(fit, below, steps)
         dim = starting_backbone(fit.ctx, 0).dim_at(fit.plan.size)
-        method.build(FeatureInfo(dim), len(fit.ctx.pool), fit.classes, steps)
+        with torch.random.fork_rng(devices=[]):  # a method's own head is the same whatever was drawn before
+            torch.manual_seed(derive(fit.ctx.seed(fit.fold), "method"))
+            method.build(FeatureInfo(dim), len(fit.ctx.pool), fit.classes, steps)
         return method
 
     def restore(
