@@ -13,17 +13,20 @@ import onnxruntime as ort
 import pytest
 import torch
 import yaml
+from torch import nn
 
 import fallow
 import fallow.engine.loop
 import fallow.study.ladder
 from fallow.engine import Loop, LoopSettings
 from fallow.errors import ConfigError
+from fallow.models import Network, create_backbone, from_backbone
 from fallow.study.judge import Judge, Judgment
 from fallow.study.ladder import Study
 from fallow.study.rung import Cost
 from fallow.study.rungs import RUNGS
 from fallow.study.stage import Stage
+from fallow.study.trained import maps
 from fallow.study.trained.fit import Fit
 from tests.study.digits import (
     TRAINED,
@@ -350,3 +353,24 @@ def test_a_methods_own_head_starts_the_same_whatever_was_drawn_before(data: Path
         states.append(RUNGS["joint"].fit(ctx, None, {}, 2).state()[0])
     for name, array in states[0].items():
         np.testing.assert_array_equal(array, states[1][name], err_msg=name)
+
+
+def test_a_network_that_recomputes_its_activations_is_trained_on_pixels(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """timm runs the blocks in a way of its own then, that the tail of a cut network does not know."""
+
+    class AskedForACut(Exception):
+        pass
+
+    def cut(network: Network) -> None:
+        raise AskedForACut
+
+    monkeypatch.setattr(maps, "find_cut", cut)
+    ctx, start = context(data, tmp_path / "cache"), create_backbone("test_efficientnet", size=32)
+    network = from_backbone(start, nn.Linear(start.dim, 3), 32, trainable="last")
+    pixels = np.zeros((4, 32, 32, 3), np.uint8)
+    with pytest.raises(AskedForACut):
+        maps.bank_of(ctx, network, pixels, None)
+    ctx.config.optimization.gradient_checkpointing = True
+    assert maps.bank_of(ctx, network, pixels, None) is None

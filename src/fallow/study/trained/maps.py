@@ -184,8 +184,9 @@ def bank_of(
         change: Noise to measure with.
     """
     asked = ctx.config
-    boxes = asked.augment.mix == "cutmix"  # can be cut out of images, not out of maps
-    if network.parts == ("",) or boxes or asked.network.views == 0 or pick_device("auto") != "cpu":
+    # Boxes can be cut out of images, not out of maps; and a network that computes its activations twice is run as a whole.
+    whole = asked.augment.mix == "cutmix" or asked.optimization.gradient_checkpointing
+    if network.parts == ("",) or whole or asked.network.views == 0 or pick_device("auto") != "cpu":
         return None
     plan = known_plan(ctx)
     if plan is not None and not plan.views:
