@@ -39,7 +39,7 @@ from fallow.study.trained.map_plan import MapPlan, Speed, known_plan, make_plan,
 
 _CHUNK = 32
 _IN_MEMORY = 1 << 30
-"""Maps above this size lie in a file and not in memory."""
+"""Bytes of maps that lie in memory; what goes beyond lies in a file."""
 
 
 @dataclass
@@ -150,7 +150,9 @@ class MapBank:
         self, pixels: NDArray[np.uint8], change: Change | None, strength: Strength, known: bool
     ) -> Sheet:
         rows, k = self._rows(known), self.plan.count(strength, known)
-        maps = _room((len(rows), k, *self.cut.shape), self._dtype, self.ctx.bank.cache / "maps")
+        taken = sum(one.maps.nbytes for one in self.sheets.values() if not isinstance(one.maps, np.memmap))
+        shape, folder = (len(rows), k, *self.cut.shape), self.ctx.bank.cache / "maps"
+        maps = _room(shape, self._dtype, folder, _IN_MEMORY - taken)
         affine = torch.eye(2, 3).repeat(len(rows), k, 1, 1)
         jobs = [(view, start) for view in range(k) for start in range(0, len(rows), _CHUNK)]
 
@@ -240,10 +242,12 @@ def run(
     return np.concatenate(parts), affine
 
 
-def _room(shape: tuple[int, ...], dtype: type[np.floating], folder: Path) -> NDArray[np.floating]:
-    """Return an array: in memory, or in a file without a name that ends with the process."""
+def _room(
+    shape: tuple[int, ...], dtype: type[np.floating], folder: Path, memory: int
+) -> NDArray[np.floating]:
+    """Return an array: in memory up to so many bytes, else in a file without a name that ends with the process."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    if size <= _IN_MEMORY:
+    if size <= memory:
         return np.zeros(shape, dtype)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,8 +11,8 @@ from fallow.study.rung import Fold
 from fallow.study.trained.network import NetworkPlan
 
 _BATCH = 32
-_RATIO = 3
-_SCRATCH_LR, _PRETRAINED_LR, _HEAD_LR = 2e-3, 2e-4, 2e-3
+_RATIO, _PRETRAINED_RATIO = 3, 1
+_SCRATCH_LR, _PRETRAINED_LR, _HEAD_LR = 2e-3, 4e-4, 4e-4
 _DECAY = 0.05
 _WARMUP, _CLIP = 0.05, 1.0
 _EMA_SHARE = 20
@@ -35,7 +35,7 @@ class Recipe:
         """Return the settings of a fit: pinned values, else the rules of this module."""
         asked = ctx.config.optimization
         batch = _int(asked.batch_size, min(_BATCH, max(8, len(ctx.train_positions(fold)))))
-        ratio = _int(asked.unlabeled_ratio, _RATIO)
+        ratio = _int(asked.unlabeled_ratio, _RATIO if self.plan.scratch else _PRETRAINED_RATIO)
         lr = _float(asked.lr, _SCRATCH_LR if self.plan.scratch else _PRETRAINED_LR)
         decay = _float(asked.ema_decay, look_back(steps))
         return LoopSettings(
