@@ -51,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     0: well. 2: the input cannot be used, and one sentence says why. 130, 143: stopped by Ctrl-C or SIGTERM; one sentence
     says what is kept and how to go on.
     """
+    # Threads of a matrix product that wait for each other spin otherwise: beside another busy process that makes a training
+    # step some 15 times slower, and alone it gains nothing. Read when torch is loaded, which is later.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]

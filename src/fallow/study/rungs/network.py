@@ -17,14 +17,16 @@ from fallow.study.rungs.frozen import FrozenCandidate
 from fallow.types import JsonObject
 
 _TENSORS = "backbone."
+_FEW = 500
+"""Up to so many images are looked at sooner than a graph is traced for them."""
 
 
 class TrainedCandidate(FrozenCandidate):
     """Linear heads on networks of which some were trained in this run.
 
     It is registered with the bank, so that whoever has the classifier finds its networks. What a fold's candidate says
-    of its few held-out images is computed at once, by torch; of the final refit there is an exported graph anyway, which
-    is faster where many images are to be looked at.
+    of its few held-out images is computed at once, by torch, and so is what the final refit says of a few; many go through
+    an exported graph, which takes seconds to trace and is faster then.
 
     Args:
         classifier: One branch per network, or more.
@@ -66,7 +68,7 @@ class TrainedCandidate(FrozenCandidate):
     def vectors(self, space: Space, images: ImageSet, what: str) -> NDArray[np.float32]:
         """Return the vectors of ``images`` averaged over the views of ``space``, (n, dim)."""
         network = self.networks.get(space.backbone_name)
-        if self.final or network is None:
+        if network is None or (self.final and len(images) > _FEW):
             return super().vectors(space, images, what)
         if space.network not in self._embedders:
             self._embedders[space.network] = Embedder(network, space.size, cache=self.bank.cache, eager=True)

@@ -9,7 +9,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor
 
-from fallow.engine import LoopSettings, Place
+from fallow.engine import LoopSettings, Outcome, Place
 from fallow.methods import JointMethod, NoisyStudent
 from fallow.record import Decision
 from fallow.study.context import RungContext
@@ -66,15 +66,20 @@ class NoisyStudentRung(TrainedRung):
         fit = Fit.of(ctx, fold, joint=True)
         rounds = self._rounds(ctx, fold, steps)
         settings = fit.settings(max(1, steps // rounds))
-        taught = dict(below)
+        taught, spent = dict(below), 0.0
         for number in range(1, rounds + 1):
-            candidate = self._round(fit, taught, settings, number, rounds)
-            taught[f"round {number}"] = candidate
+            outcome = self._round(fit, taught, settings, number, rounds, spent)
+            last = number == rounds or outcome.steps < settings.steps  # or the clock has ended it
+            candidate = fit.candidate(self.info.name if last else f"{self.info.name}-{number}", outcome)
+            if last:
+                break
+            taught[f"round {number}"], spent = candidate, spent + outcome.seconds
         return candidate
 
     def _round(
-        self, fit: Fit, below: Below, settings: LoopSettings, number: int, rounds: int
-    ) -> TrainedCandidate:
+        self, fit: Fit, below: Below, settings: LoopSettings, number: int, rounds: int, spent: float
+    ) -> Outcome:
+        """Train one student. The clock, which may end the fit, counts the steps of all rounds."""
         place = fit.place(self.info.name)
         if place is not None and rounds > 1:
             place = Place(place.folder / f"round-{number}", f"{place.name}-{number}", place.trackers)
@@ -86,10 +91,11 @@ class NoisyStudentRung(TrainedRung):
             title=f"{self.info.name}, round {number}: steps" if rounds > 1 else f"{self.info.name}: steps",
             place=place,
         )
-        outcome = loop.run(fit.ctx.stop if rounds == 1 else None)
+        before, stop = (number - 1) * settings.steps, fit.ctx.stop
+        outcome = loop.run(None if stop is None else lambda step, took: stop(before + step, spent + took))
         if fit.fold is None:
             record_training(fit.ctx, self.info.name, own, outcome)
-        return fit.candidate(self.info.name if number == rounds else f"{self.info.name}-{number}", outcome)
+        return outcome
 
     def _rounds(self, ctx: RungContext, fold: Fold | None, steps: int) -> int:
         asked = ctx.config.noisy_student.rounds

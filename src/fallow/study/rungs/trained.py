@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fallow.engine import Loop, derive
+from fallow.engine import Loop, derive, generator
 from fallow.methods import JointMethod
 from fallow.models import Network, from_backbone
 from fallow.study.context import RungContext
@@ -49,7 +49,10 @@ class TrainedRung(Rung):
         head = fit.ctx.task.head(FeatureInfo(backbone.dim_at(fit.plan.size)))
         assert isinstance(head, nn.Linear)
         if fit.plan.scratch or not below:
-            torch.nn.init.zeros_(head.weight)  # all classes alike: the first steps are about features
+            # Labels alone begin with all classes alike; a network that labels images itself would call them all one class.
+            spread = 1 / head.in_features if self.joint else 0.0
+            drawn = generator(fit.ctx.seed(fit.fold), "head")
+            torch.nn.init.normal_(head.weight, std=spread**0.5, generator=drawn)
             torch.nn.init.zeros_(head.bias)
         else:
             fitted_head(fit.ctx, fit.fold, head)

@@ -41,6 +41,7 @@ from fallow.study.rung import Fold
 from fallow.study.rungs.frozen import FrozenCandidate
 from fallow.study.rungs.network import TrainedCandidate
 from fallow.study.spaces import spaces_of
+from fallow.study.trained.foreign import foreign_images
 from fallow.study.trained.maps import MapBank, bank_of
 from fallow.study.trained.network import NetworkPlan, network_plan
 from fallow.study.trained.noise import noise_of, noises
@@ -82,6 +83,7 @@ class Fit:
             torch.from_numpy(train),
             torch.from_numpy(ctx.data.y[train]),
             torch.arange(count, count + len(ctx.pool)) if joint else torch.zeros(0, dtype=torch.long),
+            weights=_trust(ctx, fold) if joint else None,
         )
         return cls(ctx, fold, plan, material, joint, {"weak": noise.weak, "strong": noise.strong})
 
@@ -182,6 +184,12 @@ class Fit:
         views = "none" if self.plan.scratch else spaces_of(self.ctx, self.fold)[0].views
         classifier = network_classifier(backbone, head, self.plan.size, self.ctx.data.classes, views=views)
         return TrainedCandidate(classifier, self.ctx.bank, [backbone], mix, final=self.fold is None)
+
+
+def _trust(ctx: RungContext, fold: Fold | None) -> Tensor | None:
+    """Return how far each pool image is trusted; None where all are."""
+    foreign = foreign_images(ctx, fold)
+    return torch.from_numpy(~foreign).float() if foreign.any() else None
 
 
 def pixels_at(ctx: RungContext, size: int) -> NDArray[np.uint8]:
