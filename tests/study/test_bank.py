@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fallow.config import EmbedConfig
 from fallow.methods import propagation
-from fallow.models import EmbeddingClassifier
+from fallow.models import EmbeddingClassifier, Space, create_backbone
 from fallow.study import RUNGS
 from fallow.study.bank import SpaceBank
 from fallow.study.context import RungContext
@@ -88,3 +91,14 @@ def test_the_names_of_a_study_are_listed_once(ctx: RungContext) -> None:
     assert ctx.labeled is ctx.labeled
     assert ctx.pool.ids == ctx.data.pool_ids
     assert list(ctx.labeled.pixel_hashes) == ctx.data.table.column("pixel_hash", ctx.data.labeled_ids)
+
+
+def test_networks_of_the_same_name_and_weights_are_one_and_stay_while_one_is_held(tmp_path: Path) -> None:
+    bank = SpaceBank(EmbedConfig(backbone="pixels"), tmp_path, offline=True)
+    first = replace(create_backbone("small_resnet_8", size=8), name="rung/small_resnet_8")
+    held = bank.register(first)
+    again = bank.register(replace(first))
+    assert again is held
+    del again
+    gc.collect()
+    assert bank.network(Space(first.name, first.weights_id, 8, "none")) is held

@@ -54,8 +54,12 @@ class SpaceBank:
             self._backbones[name] = load_backbone(name, weights=weights, offline=self.offline)
         return self._backbones[name]
 
-    def register(self, backbone: Backbone) -> None:
+    def register(self, backbone: Backbone) -> Backbone:
         """Make a network that was trained known, by name and weights, for as long as someone holds it.
+
+        Returns:
+            What is to be held: the one that is known already, where it has the same weights. Folds whose backbone stood
+            still all have those it started with.
 
         Raises:
             RunError: It has the name of a backbone that was not trained.
@@ -64,7 +68,7 @@ class SpaceBank:
             raise RunError(
                 f"the trained network '{backbone.name}' has its architecture's name: call it otherwise"
             )
-        self._trained[backbone.name, backbone.weights_id] = backbone
+        return self._trained.setdefault((backbone.name, backbone.weights_id), backbone)
 
     def network(self, space: Space) -> Backbone:
         """Return the backbone whose vectors ``space`` stands for.

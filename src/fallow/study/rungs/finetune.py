@@ -16,7 +16,7 @@ class FinetuneRung(TrainedRung):
     info: ClassVar[RungInfo] = RungInfo(
         "finetune", "network trained on noised labeled images, labels only", False, True, False
     )
-    workload = Workload(least=60, enough=300, most=600)
+    workload = Workload(least=40, enough=200, most=600)
     joint = False
 
     def method(self, fit: Fit, below: Below, steps: int) -> JointMethod:

@@ -25,7 +25,7 @@ class JointRung(TrainedRung):
     info: ClassVar[RungInfo] = RungInfo(
         "joint", "network trained on labels and pool together", False, False, True
     )
-    workload = Workload(least=100, enough=500, most=3000)
+    workload = Workload(least=60, enough=400, most=3000)
 
     def network(self, fit: Fit, below: Below) -> Network:
         """Start from the fine-tuned network of the same fold: its guesses are worth learning from."""

@@ -63,7 +63,7 @@ class TrainedCandidate(FrozenCandidate):
                     f"two networks with different weights are called '{network.name}': "
                     "give each a name of its own"
                 )
-            bank.register(network)
+            self.networks[network.name] = bank.register(network)
 
     def vectors(self, space: Space, images: ImageSet, what: str) -> NDArray[np.float32]:
         """Return the vectors of ``images`` averaged over the views of ``space``, (n, dim)."""

@@ -41,7 +41,7 @@ class NoisyStudentRung(TrainedRung):
         False,
         True,
     )
-    workload = Workload(least=100, enough=400, most=2500)
+    workload = Workload(least=60, enough=300, most=2500)
 
     def method(self, fit: Fit, below: Below, steps: int) -> JointMethod:
         """Return the student's lesson: the teacher's soft labels of the pool, looked up by position."""

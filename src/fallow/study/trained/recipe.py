@@ -41,7 +41,8 @@ class Recipe:
         return LoopSettings(
             steps=steps,
             batch_size=batch,
-            unlabeled_batch=ratio * _BATCH if self.joint else 0,
+            # Few labels make small batches, but the pool is no smaller for it.
+            unlabeled_batch=ratio * _int(asked.batch_size, _BATCH) if self.joint else 0,
             optimizer="adamw" if asked.optimizer == "auto" else asked.optimizer,
             lr=lr,
             head_lr=None if self.plan.scratch or asked.lr != "auto" else _HEAD_LR,
