@@ -26,9 +26,9 @@ from fallow.models import (
     to_backbone,
 )
 from fallow.study import RUNGS
+from fallow.study.candidates.network import TrainedCandidate, vote
 from fallow.study.context import RungContext
 from fallow.study.rung import Candidate
-from fallow.study.rungs.network import TrainedCandidate, vote
 from tests.study.digits import context, edges, write_digits
 
 SMALL, TIMM = "small_resnet_8", "test_efficientnet"

@@ -14,10 +14,10 @@ from fallow.methods import propagation
 from fallow.models import EmbeddingClassifier, Space, create_backbone
 from fallow.study import RUNGS
 from fallow.study.bank import SpaceBank
+from fallow.study.candidates import FrozenCandidate
 from fallow.study.context import RungContext
 from fallow.study.data import plan_folds
-from fallow.study.rungs import FrozenCandidate
-from fallow.study.rungs.inputs import FrozenInputs
+from fallow.study.inputs import FrozenInputs
 from tests.study.digits import context, write_digits
 
 

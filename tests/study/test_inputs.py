@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from fallow.methods import prepare_inputs, propagation
-from fallow.study import RUNGS
+from fallow.study import RUNGS, inputs
 from fallow.study.context import RungContext
 from fallow.study.data import plan_folds
-from fallow.study.rungs import inputs
-from fallow.study.rungs.inputs import FrozenInputs, options_of
+from fallow.study.inputs import FrozenInputs, options_of
 from tests.study.digits import context, write_digits
 
 SMALL, LARGE = (
@@ -58,7 +57,7 @@ def test_neighbors_are_searched_once_for_each_space_where_folds_share_them(
     folds = [*plan_folds(ctx.data, ctx.config.choose, 0, ctx.decisions)[:3], None]
     searches, maps = counted(monkeypatch, "find_neighbors"), counted(monkeypatch, "fit_feature_map")
     spaces = set()
-    for rung in RUNGS.values():
+    for rung in (RUNGS["probe"], RUNGS["propagate"]):
         for fold in folds:
             rung.fit(ctx, fold, {})
             spaces |= set(FrozenInputs(ctx, fold).spaces)
@@ -72,7 +71,7 @@ def test_with_a_small_pool_the_rungs_of_a_fold_share_what_the_fold_made(
     ctx = two(tmp_path, SMALL)
     folds = plan_folds(ctx.data, ctx.config.choose, 0, ctx.decisions)[:2]
     searches, maps = counted(monkeypatch, "find_neighbors"), counted(monkeypatch, "fit_feature_map")
-    for rung in RUNGS.values():
+    for rung in (RUNGS["probe"], RUNGS["propagate"]):
         for fold in folds:
             rung.fit(ctx, fold, {})
     assert len(searches) == 2 * len(folds)

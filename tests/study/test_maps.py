@@ -16,6 +16,7 @@ from fallow.engine import Loop, MapFeed, Place
 from fallow.methods import Supervised
 from fallow.models import TailNetwork, create_backbone, from_module
 from fallow.study.bank import SpaceBank
+from fallow.study.candidates.network import TrainedCandidate
 from fallow.study.clock import Clock
 from fallow.study.context import RungContext
 from fallow.study.data import plan_folds
@@ -23,7 +24,6 @@ from fallow.study.effort import Effort
 from fallow.study.plan import SpacePlan
 from fallow.study.rung import Fold, Workload
 from fallow.study.rungs import RUNGS
-from fallow.study.rungs.network import TrainedCandidate
 from fallow.study.trained.fit import Fit
 from fallow.study.trained.map_plan import MapPlan, Speed, followed_maps, known_plan, make_plan, recall_maps
 from fallow.study.trained.maps import MapBank

@@ -26,13 +26,14 @@ from fallow.record import (
 from fallow.record.rundir import write_bytes
 from fallow.report import write_report
 from fallow.report.words import plural
+from fallow.study.candidates import FrozenCandidate
 from fallow.study.card import model_card
 from fallow.study.choose import accuracy_interval, claims, corrected_for_choice, gain_interval
 from fallow.study.clock import TOLERANCE
 from fallow.study.context import RungContext
 from fallow.study.replay import config_text
 from fallow.study.reporting import gather_report
-from fallow.study.rungs import RUNGS, FrozenCandidate
+from fallow.study.rungs import RUNGS
 from fallow.study.scoring import Tested, decide_scoring, score
 from fallow.study.stage import Stage, StagePlan, note_elapsed
 from fallow.study.trained.map_plan import followed_maps

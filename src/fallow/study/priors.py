@@ -20,6 +20,8 @@ _BANDWIDTH = 1.0
 _LEAST_SD = 0.03
 """A new data set can always surprise: with many labels a class the few known ones agree to within a point, and their
 agreement must not outweigh hundreds of held-out labels that say otherwise."""
+_BETWEEN = 0.05
+"""Spread between data sets of a rung that was measured on one."""
 _UNKNOWN = Prior(0.0, 0.05)
 """A rung with no benchmark row is expected to change nothing, give or take five points."""
 
@@ -69,8 +71,8 @@ def prior(rung: RungName, per_class: float, without: str | None = None) -> Prior
     mean, between = _weighted([m for m, _ in within], near)
     inside, _ = _weighted([v for _, v in within], near)
     count = len(by_data)
-    if count > 1:
-        between *= count / (count - 1)
+    # What one data set says of others is not known from it.
+    between = between * count / (count - 1) if count > 1 else _BETWEEN**2
     return Prior(mean, max(sqrt(inside + between * (1 + 1 / count)), _LEAST_SD))
 
 

@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Mapping
 
 from fallow.errors import RunError
+from fallow.study.candidates.network import TrainedCandidate, vote
 from fallow.study.context import RungContext
 from fallow.study.rung import Candidate, Fold, Rung
 from fallow.study.rungs.ensemble import EnsembleRung
 from fallow.study.rungs.finetune import FinetuneRung
-from fallow.study.rungs.frozen import FrozenCandidate
 from fallow.study.rungs.joint import JointRung
-from fallow.study.rungs.network import TrainedCandidate, vote
 from fallow.study.rungs.noisy_student import NoisyStudentRung
 from fallow.study.rungs.probe import ProbeRung
 from fallow.study.rungs.propagate import PropagateRung
@@ -71,7 +70,6 @@ class Below(Mapping[RungName, Candidate]):
 __all__ = [
     "RUNGS",
     "Below",
-    "FrozenCandidate",
     "ProbeRung",
     "PropagateRung",
     "TrainedCandidate",

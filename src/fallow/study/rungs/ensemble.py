@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fallow.record import Decision
+from fallow.study.candidates.frozen import FrozenCandidate
+from fallow.study.candidates.network import TrainedCandidate, vote
 from fallow.study.context import RungContext
 from fallow.study.rung import Candidate, Cost, Fold, Rung, RungInfo, Workload
-from fallow.study.rungs.frozen import FrozenCandidate
-from fallow.study.rungs.network import TrainedCandidate, vote
 from fallow.types import JsonObject, RungName
 
 _VOTERS = ("propagate", "joint", "noisy_student")

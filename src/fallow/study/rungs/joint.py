@@ -9,8 +9,8 @@ import torch
 from fallow.methods import JointMethod, joint_method
 from fallow.models import Network, from_backbone
 from fallow.record import Decision
+from fallow.study.candidates.network import TrainedCandidate
 from fallow.study.rung import RungInfo, Workload
-from fallow.study.rungs.network import TrainedCandidate
 from fallow.study.rungs.trained import Below, TrainedRung
 from fallow.study.trained.fit import Fit
 from fallow.study.trained.recipe import look_back

@@ -12,10 +12,10 @@ from torch import Tensor
 from fallow.engine import LoopSettings, Outcome, Place
 from fallow.methods import JointMethod, NoisyStudent
 from fallow.record import Decision
+from fallow.study.candidates.frozen import FrozenCandidate
+from fallow.study.candidates.network import TrainedCandidate, vote
 from fallow.study.context import RungContext
 from fallow.study.rung import Fold, RungInfo, Workload
-from fallow.study.rungs.frozen import FrozenCandidate
-from fallow.study.rungs.network import TrainedCandidate, vote
 from fallow.study.rungs.trained import Below, TrainedRung
 from fallow.study.trained.fit import Fit, record_training
 from fallow.tasks import Posteriors

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from fallow.data import assign_folds, default_folds
 from fallow.models import DEFAULT_STRENGTH, Branch, EmbeddingClassifier, fit_logistic
 from fallow.record import Decision
+from fallow.study.candidates.frozen import FrozenCandidate
 from fallow.study.context import RungContext
+from fallow.study.inputs import FrozenInputs
 from fallow.study.rung import Candidate, Cost, Fold, Rung, RungInfo
-from fallow.study.rungs.frozen import FrozenCandidate
-from fallow.study.rungs.inputs import FrozenInputs
 from fallow.study.worth import FitScore
 from fallow.types import Json, JsonObject, RungName
 

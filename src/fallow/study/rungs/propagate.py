@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from fallow.methods import propagate
 from fallow.models import Branch, EmbeddingClassifier
 from fallow.record import Decision
+from fallow.study.candidates.frozen import FrozenCandidate
 from fallow.study.context import RungContext
+from fallow.study.inputs import FrozenInputs, options_of
 from fallow.study.rung import Candidate, Cost, Fold, Rung, RungInfo
-from fallow.study.rungs.frozen import FrozenCandidate
-from fallow.study.rungs.inputs import FrozenInputs, options_of
 from fallow.types import JsonObject, RungName
 
 

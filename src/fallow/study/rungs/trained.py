@@ -14,9 +14,9 @@ from torch import nn
 from fallow.engine import Loop, derive, generator
 from fallow.methods import JointMethod
 from fallow.models import Network, from_backbone
+from fallow.study.candidates.network import TrainedCandidate
 from fallow.study.context import RungContext
 from fallow.study.rung import Candidate, Cost, Fold, Rung, Workload
-from fallow.study.rungs.network import TrainedCandidate
 from fallow.study.trained.fit import Fit, mixing, record_training, step_seconds, timed_settings
 from fallow.study.trained.network import starting_backbone
 from fallow.study.trained.start import fitted_head

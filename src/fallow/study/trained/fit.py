@@ -36,10 +36,10 @@ from fallow.models import (
     to_backbone,
 )
 from fallow.record import Decision
+from fallow.study.candidates.frozen import FrozenCandidate
+from fallow.study.candidates.network import TrainedCandidate
 from fallow.study.context import RungContext
 from fallow.study.rung import Fold
-from fallow.study.rungs.frozen import FrozenCandidate
-from fallow.study.rungs.network import TrainedCandidate
 from fallow.study.spaces import spaces_of
 from fallow.study.trained.foreign import foreign_images
 from fallow.study.trained.maps import MapBank, bank_of

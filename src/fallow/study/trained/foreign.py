@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from fallow.record import Decision
 from fallow.study.context import RungContext
+from fallow.study.inputs import FrozenInputs
 from fallow.study.rung import Fold
-from fallow.study.rungs.inputs import FrozenInputs
 
 _FALSE_SHARE = 0.2
 """Of the images that are set aside, so many may belong to a class."""

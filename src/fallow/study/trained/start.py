@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from fallow.models import DEFAULT_STRENGTH, fit_logistic
+from fallow.study.candidates.frozen import FrozenCandidate
 from fallow.study.context import RungContext
 from fallow.study.rung import Fold
-from fallow.study.rungs.frozen import FrozenCandidate
 from fallow.study.trained.network import network_plan
 
 

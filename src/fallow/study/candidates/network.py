@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from fallow.errors import RunError
 from fallow.models import Backbone, Branch, Embedder, EmbeddingClassifier, Space, rebuild_backbone
 from fallow.study.bank import SpaceBank
+from fallow.study.candidates.frozen import FrozenCandidate
 from fallow.study.rung import ImageSet
-from fallow.study.rungs.frozen import FrozenCandidate
 from fallow.types import JsonObject
 
 _TENSORS = "backbone."
