@@ -26,6 +26,8 @@ from protocol import Known, draw, load
 
 RESULTS = Path(__file__).parent / "results"
 STEPS = {"finetune": 300, "joint": 600, "noisy_student": 600}
+FEW_STEPS = {"finetune": 80, "joint": 100, "noisy_student": 100}
+"""Of the last blocks of a pretrained network, which begins where others end."""
 METHODS = (
     "softmatch",
     "adamatch",
@@ -76,6 +78,8 @@ def dev_cells(seeds: list[int]) -> Iterator[Cell]:
         for k in (2, 10):
             yield Cell("digits", k, seed, "dev", variants=ladder)
         yield Cell("fashion", 10, seed, "dev", variants=ladder)
+        for k in (5, 10):
+            yield Cell("ucmerced", k, seed, "dev", variants=ladder)
 
 
 def tail_cells(seeds: list[int]) -> Iterator[Cell]:
@@ -99,6 +103,11 @@ SUITES: dict[str, tuple[Any, range]] = {
     "tail": (tail_cells, range(100, 105)),
     "foreign": (foreign_cells, range(100, 105)),
 }
+
+
+def steps_of(cell: Cell) -> dict[str, int]:
+    """Return the steps of each rung on a data set."""
+    return FEW_STEPS if cell.data == "ucmerced" else STEPS
 
 
 def context(cell: Cell, known: Known, others: Known | None, work: Path) -> Any:
@@ -136,9 +145,10 @@ def climb(cell: Cell, ctx: Any, wanted: list[str]) -> Iterator[tuple[str, dict[s
     from fallow.study.rungs import RUNGS
 
     below: dict[str, Any] = {}
+    steps = steps_of(cell)
     for name in ("probe", "propagate", "finetune"):
         started = time.monotonic()
-        below[name] = RUNGS[name].fit(ctx, None, below, STEPS.get(name))
+        below[name] = RUNGS[name].fit(ctx, None, below, steps.get(name))
         if name in wanted:
             yield name, measured(ctx, below[name], time.monotonic() - started)
     for variant in cell.variants:
@@ -158,7 +168,7 @@ def climb(cell: Cell, ctx: Any, wanted: list[str]) -> Iterator[tuple[str, dict[s
         # What is foreign depends on the config, all else that rungs share does not.
         scratch = {key: made for key, made in ctx.scratch.items() if key[1] != "foreign"}
         own = type(ctx)(**{**fields, "config": config, "scratch": scratch})
-        candidate = RUNGS[rung].fit(own, None, seen, STEPS.get(rung))
+        candidate = RUNGS[rung].fit(own, None, seen, steps.get(rung))
         if variant in wanted:
             yield variant, measured(ctx, candidate, time.monotonic() - started)
         if variant in LADDER:
@@ -214,7 +224,13 @@ def main() -> None:
             data = options.data.resolve()
             ctx = context(cell, load(cell.data, data), load("fashion", data) if cell.foreign else None, work)
             for variant, row in climb(cell, ctx, wanted):
-                made = {"key": cell.key(variant), "variant": variant, **vars(cell), "steps": STEPS, **row}
+                made = {
+                    "key": cell.key(variant),
+                    "variant": variant,
+                    **vars(cell),
+                    "steps": steps_of(cell),
+                    **row,
+                }
                 made.pop("variants")
                 RESULTS.mkdir(exist_ok=True)
                 with (RESULTS / f"trained-{options.suite}.jsonl").open("a", encoding="utf-8") as file:
