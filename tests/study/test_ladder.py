@@ -309,3 +309,19 @@ def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(SystemExit) as ended:
             signal.raise_signal(number)
         assert ended.value.code == 128 + number
+
+
+@pytest.mark.parametrize("mixed_up", [False, True])
+def test_labels_that_say_nothing_are_told_after_the_first_rung(
+    mixed_up: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasten(monkeypatch, tmp_path / "cache")
+    folder = write_digits(tmp_path / "data", labels=8, pool=10)
+    if mixed_up:  # deal the labeled images out anew: every class gets two of each digit
+        files = {d.name: sorted(d.iterdir()) for d in sorted((folder / "train").iterdir())}
+        for own in files.values():
+            for position, file in enumerate(own):
+                file.rename(folder / "train" / list(files)[position % len(files)] / f"m-{file.name}")
+    result = train(folder, tmp_path / "run", rungs="probe")
+    told = [note for note in figures(result.path)["notes"] if "the labels may be mixed up" in note]
+    assert len(told) == mixed_up

@@ -25,6 +25,8 @@ from fallow.study.priors import prior
 from fallow.study.rung import Candidate, RungInfo
 from fallow.types import RungName
 
+_FEW_ASKED = 20
+"""Fewer held-out labels cannot tell a poor model from chance."""
 _SKEW = 3.0
 """Once the pool has this many times as much of one class than of another, compared with the labels, held-out figures
 are weighted to the pool's mix."""
@@ -144,6 +146,23 @@ class Judge:
             for weights in both_ways(self.weights(where, mix))
         ]
         return min(found, key=lambda one: one.p_better)
+
+
+def at_chance(made: RungResult, y: NDArray[np.int64]) -> str:
+    """Say in a sentence that a rung knows no more than chance; empty where it does, or where too few were asked.
+
+    Args:
+        made: The rung's figures.
+        y: Classes of all labeled images.
+    """
+    chance = float(np.bincount(y).max() / len(y))
+    if made.held_out is None or made.held_out.n < _FEW_ASKED or made.held_out.low > chance:
+        return ""
+    return (
+        f"{made.rung} is right on {made.held_out.value:.0%} of the held-out labels, where always naming the commonest class "
+        f"would be on {chance:.0%}: the labels may be mixed up, or the network sees nothing of what they are about. Look at the "
+        "labels first."
+    )
 
 
 def skewed(mix: NDArray[np.float64], y: NDArray[np.int64]) -> bool:

@@ -23,7 +23,7 @@ from fallow.study.data import StudyData, plan_folds
 from fallow.study.effort import Effort, share_of, unmeasurable
 from fallow.study.evidence import OutOfFold
 from fallow.study.fits import Fits, GivenUp
-from fallow.study.judge import Judge, Judgment, pool_mix, weights_decision
+from fallow.study.judge import Judge, Judgment, at_chance, pool_mix, weights_decision
 from fallow.study.leave import keep_model, leave, model_rung
 from fallow.study.pace import Pace, embed_everything, image_seconds
 from fallow.study.plan import SpacePlan, as_before, plan_spaces, pool_order, without_weights
@@ -253,11 +253,15 @@ class Study:
         assert plan is not None
         self.heed(plan)
 
+    def _tell(self, sentence: str) -> None:
+        """Tell a sentence, once."""
+        if sentence and sentence not in self.notes:
+            self.notes.append(sentence)
+            self.screen.note(sentence)
+
     def heed(self, plan: StagePlan) -> None:
         """Tell what was cut."""
-        if plan.note and plan.note not in self.notes:
-            self.notes.append(plan.note)
-            self.screen.note(plan.note)
+        self._tell(plan.note)
         if plan.decision is not None:
             self.decisions.add(plan.decision)
 
@@ -281,6 +285,8 @@ class Study:
         self.judgments.append(made)
         for result in self.results:  # a new rung changes the pool mix that all figures are weighted by
             self.screen.rung(result)
+        if best is None:
+            self._tell(at_chance(self.results[0], ctx.data.y))
         if made.wins and not self._ahead(name):
             keep_model(self, ctx, name)
         return name if made.wins or best is None else best
