@@ -35,10 +35,10 @@ class NetworkConfig(Section):
         description="What training starts from: pretrained weights, or scratch (random ones). "
         "auto: pretrained where there are weights for such images.",
     )
-    trainable: Literal["auto", "head", "last", "all", "lora"] = Field(
+    trainable: Literal["auto", "head", "last", "all"] = Field(
         "auto",
-        description="What may change: head, last (head and last blocks), all, or lora (small matrices beside "
-        "the frozen ones). auto: by number of labels, images and budget.",
+        description="What may change: head, last (head and last blocks), or all. auto: all from scratch, else by device "
+        "and number of labels.",
     )
     views: Annotated[int, Field(ge=0, le=64)] | Auto = Field(
         "auto",
@@ -75,41 +75,43 @@ class OptimizationConfig(Section):
 
     optimizer: Literal["auto", "adamw", "sgd", "lamb"] = Field(
         "auto",
-        description="Rule of the steps: adamw, sgd, or lamb (large batches). auto: by network and start.",
+        description="Rule of the steps: adamw, sgd, or lamb (large batches). auto: adamw.",
     )
     lr: Positive | Auto = Field(
-        "auto", description="Highest learning rate, at the end of the warm-up. auto: tried out on the labels."
+        "auto",
+        description="Highest learning rate, at the end of the warm-up. auto: 0.002 from scratch, 0.0004 for a pretrained network.",
     )
     weight_decay: Annotated[float, Field(ge=0)] | Auto = Field(
-        "auto", description="Pull of the weights to zero. auto: by number of labels and start."
+        "auto", description="Pull of the weights to zero. auto: 0.05."
     )
     batch_size: Annotated[int, Field(ge=1, le=65536)] | Auto = Field(
-        "auto", description="Labeled images a step, over all processes. auto: by number of labels and memory."
+        "auto", description="Labeled images a step, over all processes. auto: 32, less with fewer labels."
     )
     unlabeled_ratio: Annotated[int, Field(ge=1, le=64)] | Auto = Field(
-        "auto", description="Unlabeled images a step for each labeled one. auto: by pool and device."
+        "auto",
+        description="Unlabeled images a step for each labeled one. auto: 3 from scratch, 1 for a pretrained network.",
     )
     warmup: Annotated[float, Field(ge=0, le=0.5)] | Auto = Field(
-        "auto", description="Share of the steps in which the learning rate rises. auto: by number of steps."
+        "auto", description="Share of the steps in which the learning rate rises. auto: 0.05."
     )
     ema_decay: Share | Auto = Field(
         "auto",
-        description="How slowly the averaged weights follow: 0 keeps no average. auto: by number of steps.",
+        description="How slowly the averaged weights follow: 0 keeps no average. auto: looks back over a twentieth of the steps.",
     )
     clip: Positive | Auto = Field(
         "auto",
-        description="Longest gradient that is taken as it is; longer ones are shortened. auto: by start.",
+        description="Longest gradient that is taken as it is; longer ones are shortened. auto: 1.",
     )
     steps: Annotated[int, Field(ge=1)] | Auto = Field(
         "auto", description="Steps of each fit. auto: by data and budget, decided before the first."
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
-        description="Numbers that a network computes with. auto: the fastest the device has that is safe.",
+        description="Numbers that a network computes with. auto: bf16 where a GPU has it, else fp32.",
     )
     accumulate: Annotated[int, Field(ge=1, le=1024)] | Auto = Field(
         "auto",
-        description="Parts that a batch is computed in, to save memory. auto: as many as memory asks for.",
+        description="Parts that a batch is computed in, to save memory. auto: 1.",
     )
     gradient_checkpointing: bool = Field(
         False, description="Compute activations twice instead of keeping them: slower, half the memory."
@@ -119,17 +121,16 @@ class OptimizationConfig(Section):
 class AugmentConfig(Section):
     """What may be changed in a training image."""
 
-    strength: Annotated[float, Field(ge=0, le=2)] | Auto = Field(
+    strength: Annotated[float, Field(ge=0, le=1)] | Auto = Field(
         "auto",
-        description="How strong strong views are, times the limits measured on the images. auto: found on "
-        "held-out labels.",
+        description="How strong strong views are, as a share of the limits of each transform. auto: 1.",
     )
     picks: Annotated[int, Field(ge=0, le=6)] | Auto = Field(
         "auto", description="Transforms in one strong view. auto: 2."
     )
     mix: Literal["auto", "none", "mixup", "cutmix"] = Field(
         "auto",
-        description="Two labeled images in one: none, mixup (blended), cutmix (a patch). auto: by labels.",
+        description="Two labeled images in one: none, mixup (blended), cutmix (a patch). auto: none.",
     )
 
 
@@ -155,11 +156,12 @@ class NoisyStudentConfig(Section):
     """The best model so far labels everything and teaches a student that is made to work harder."""
 
     rounds: Annotated[int, Field(ge=1, le=10)] | Auto = Field(
-        "auto", description="How often a student becomes the next teacher. auto: while it helps."
+        "auto",
+        description="How often a student becomes the next teacher. auto: 1, or 2 where there are steps enough.",
     )
     dropout: Share | Auto = Field(
-        "auto", description="Share of the student's features that are left out at random. auto: by network."
+        "auto", description="Share of the student's features that are left out at random. auto: 0.1."
     )
     drop_path: Share | Auto = Field(
-        "auto", description="Share of the student's blocks that are left out at random. auto: by network."
+        "auto", description="Share of the student's blocks that are left out at random. auto: 0."
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 from fallow.models import PIXELS, SMALL_RESNET, Backbone, Trainable, create_backbone, load_backbone
 from fallow.record import Decision
@@ -131,7 +130,7 @@ def starting_backbone_named(ctx: RungContext, name: str) -> Backbone:
 def _trainable(ctx: RungContext, scratch: bool) -> tuple[Trainable, str]:
     asked = ctx.config.network.trainable
     if asked != "auto":
-        return cast(Trainable, asked), "Asked for."
+        return asked, "Asked for."
     if scratch:
         return "all", "Random weights have nothing worth keeping."
     import torch

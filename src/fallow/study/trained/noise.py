@@ -45,7 +45,7 @@ def noise_of(ctx: RungContext, fold: Fold | None) -> Noise:
     strength = float(asked.strength) if isinstance(asked.strength, int | float) else 1.0
     flips = _MOVES[views]
     weak = weak_policy(limits, flips=flips, gray=gray)
-    strong = strong_policy(limits, picks=picks, magnitude=min(strength, 1.0), flips=flips, gray=gray)
+    strong = strong_policy(limits, picks=picks, magnitude=strength, flips=flips, gray=gray)
     if fold is None:
         pinned = asked.strength != "auto"
         ctx.decisions.add(
