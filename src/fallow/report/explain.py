@@ -12,10 +12,17 @@ from fallow.report.words import percent, plural
 RUNGS = {
     "probe": "a linear model, from the labeled images only",
     "propagate": "labels spread to similar unlabeled images; a linear model learns from all",
-    "finetune": "the whole network, trained on the labeled images only",
-    "noisy_student": "the best model so far labels everything and teaches a student",
+    "finetune": "a network trained on the labeled images only",
+    "joint": "the network trained on labeled and unlabeled images together",
+    "noisy_student": "what was learned so far labels everything and teaches a student",
+    "ensemble": "the average of the rungs that learned from the unlabeled images",
 }
-SHORT = {"probe": "linear probe", "propagate": "label propagation", "finetune": "fine-tuned network"}
+SHORT = {
+    "probe": "linear probe",
+    "propagate": "label propagation",
+    "finetune": "fine-tuned network",
+    "joint": "joint training",
+}
 _LABELS_ONLY = ("probe", "finetune")
 _UNUSED = {
     "none": "No unlabeled images",

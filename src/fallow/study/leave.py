@@ -157,12 +157,12 @@ def _fix(study: Study, ctx: RungContext, best: RungName) -> Choice:
 def _result(study: Study, ctx: RungContext, choice: Choice, tested: Tested) -> StudyResult:
     """Gather all figures."""
     best, labels_only = choice.chosen, choice.labels_only
-    # The budget may have cut the folds of some: all are compared on those that they share.
-    where, correct = study.evidence.correct(tuple(study.finals))
+    names = _measured_as_widely(study, choice)
+    where, correct = study.evidence.correct(names)
     weights = study.weights(where)
     rungs = tuple(_with_test(r, tested) for r in study.results)
     by_name = {r.rung: r for r in rungs}
-    shared = tuple(study.finals) if best != labels_only else (best,)
+    shared = names if best != labels_only else (best,)
     opponent, chosen = (_scored(study, by_name[name], shared) for name in (labels_only, best))
     gain = _gain(study, choice, correct, weights) if len(where) else None
     if len(where) and best != labels_only:
@@ -202,6 +202,19 @@ def _result(study: Study, ctx: RungContext, choice: Choice, tested: Tested) -> S
         pool_use=pool_use,
         unmeasured="" if len(where) else ctx.data.unmeasured,
     )
+
+
+def _measured_as_widely(study: Study, choice: Choice) -> tuple[RungName, ...]:
+    """Return the rungs that are compared on the same held-out images.
+
+    Those measured on as many folds as chosen rung and opponent share: a dear rung that saw two folds of twenty must not
+    shrink what is said of the others to these two.
+    """
+    names = tuple(study.finals)
+    if choice.chosen == choice.labels_only:
+        return names
+    least = min(study.evidence.folds(name) for name in (choice.chosen, choice.labels_only))
+    return tuple(name for name in names if study.evidence.folds(name) >= least)
 
 
 def _gain(

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from fallow.record import ONE_LABEL, Counts, Interval, PoolUse, Scored
 
-_WORDS = {"probe": "a linear probe", "propagate": "label propagation"}
+_WORDS = {
+    "probe": "a linear probe",
+    "propagate": "label propagation",
+    "finetune": "a fine-tuned network",
+    "joint": "joint training",
+    "noisy_student": "the noisy student",
+    "ensemble": "the ensemble",
+}
 
 
 def verdict(
