@@ -25,8 +25,9 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+# A process for each core, with one thread each: two that spin for the same core are many times slower.
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 # Resumable per cell: finished cells are kept in benchmarks/results and skipped.
 bench: install
