@@ -19,7 +19,7 @@ import fallow
 import fallow.engine.loop
 import fallow.study.ladder
 from fallow.engine import Loop, LoopSettings
-from fallow.errors import ConfigError
+from fallow.errors import ConfigError, WeightsError
 from fallow.models import Network, create_backbone, from_backbone
 from fallow.study.judge import Judge, Judgment
 from fallow.study.ladder import Study
@@ -374,3 +374,10 @@ def test_a_network_that_recomputes_its_activations_is_trained_on_pixels(
         maps.bank_of(ctx, network, pixels, None)
     ctx.config.optimization.gradient_checkpointing = True
     assert maps.bank_of(ctx, network, pixels, None) is None
+
+
+def test_a_network_that_cannot_be_had_is_told_before_anything_is_fitted(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(WeightsError, match="resnet18"):
+        study(data, out, set={"network.backbone": "resnet18"})
+    assert not list(out.glob("stages/*/fold-*"))

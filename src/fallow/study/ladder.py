@@ -32,6 +32,7 @@ from fallow.study.rung import Candidate, Rung, Workload
 from fallow.study.rungs import RUNGS
 from fallow.study.stage import Stage, StagePlan, note_elapsed
 from fallow.study.trained.map_plan import recall_maps
+from fallow.study.trained.network import check_network
 from fallow.tasks import classification_task
 from fallow.types import RungName
 
@@ -102,6 +103,8 @@ class Study:
     def rise(self) -> tuple[RungContext, RungName]:
         """Fit and measure every rung and return the context and the rung that was chosen; no test label is read."""
         ctx = self._prepare()
+        if any(RUNGS[name].workload is not None for name in self.config.rung_names):
+            check_network(ctx)
         recall_maps(ctx)
         self.folds = plan_folds(ctx.data, self.config.choose, self.config.seed, self.decisions)
         self.evidence = OutOfFold(ctx.data.labeled_ids, ctx.data.y, len(ctx.data.classes))

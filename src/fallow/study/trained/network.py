@@ -47,6 +47,22 @@ def network_plan(ctx: RungContext) -> NetworkPlan:
     return plan
 
 
+def check_network(ctx: RungContext) -> None:
+    """Make sure that a network that was asked for can be had, before time is spent on a run that could not train it.
+
+    Raises:
+        ConfigError: There is no such network.
+        WeightsError: It has no weights, or they do not fit.
+    """
+    asked = ctx.config.network
+    if asked.backbone == "auto" or ctx.bank.own is not None:
+        return
+    if asked.backbone.startswith(SMALL_RESNET) or asked.init == "scratch":
+        create_backbone(asked.backbone)
+    else:
+        starting_backbone_named(ctx, asked.backbone)
+
+
 def starting_backbone(ctx: RungContext, seed: int) -> Backbone:
     """Return the backbone that training starts from; random weights differ by ``seed``."""
     plan = network_plan(ctx)
