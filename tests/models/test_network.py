@@ -15,6 +15,8 @@ from fallow.models import (
     Network,
     create_backbone,
     from_backbone,
+    from_module,
+    lets_gradient_through,
     network_classifier,
     rebuild_backbone,
     to_backbone,
@@ -215,3 +217,20 @@ def test_the_classifier_says_what_the_network_says(efficientnet: Backbone) -> No
     space = classifier.spaces[0]
     assert (space.backbone_name, space.weights_id, space.size) == ("a/b", frozen.weights_id, 32)
     np.testing.assert_allclose(classifier.predict_probs({space.key: vectors}), expected, atol=1e-5)
+
+
+def test_a_network_that_stops_the_gradient_is_told_apart_and_nothing_of_it_is_trained() -> None:
+    class Stopped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        @torch.no_grad()
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.conv(x).mean((2, 3))
+
+    stopped = from_module(Stopped(), size=8, name="stopped")
+    assert not lets_gradient_through(stopped, 8)
+    assert lets_gradient_through(create_backbone("small_resnet_8", size=8), 8)
+    network = from_backbone(stopped, nn.Linear(4, 2), 8, trainable="head")
+    assert [name for name, p in network.named_parameters() if p.requires_grad] == ["head.weight", "head.bias"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from fallow.errors import ConfigError, WeightsError
 from fallow.models import Network, create_backbone, from_backbone
 from fallow.study.judge import Judge, Judgment
 from fallow.study.ladder import Study
+from fallow.study.pace import Pace
 from fallow.study.rung import Cost
 from fallow.study.rungs import RUNGS
 from fallow.study.stage import Stage
@@ -381,3 +383,39 @@ def test_a_network_that_cannot_be_had_is_told_before_anything_is_fitted(data: Pa
     with pytest.raises(WeightsError, match="resnet18"):
         study(data, out, set={"network.backbone": "resnet18"})
     assert not list(out.glob("stages/*/fold-*"))
+
+
+def test_the_files_of_a_tracker_outlive_the_fit(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Writer:
+        def __init__(self, folder: str) -> None:
+            self.file = Path(folder) / "events"
+            self.file.parent.mkdir(parents=True)
+
+        def add_scalar(self, key: str, value: float, step: int) -> None:
+            with self.file.open("a") as file:
+                file.write(f"{key} {step}\n")
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setitem(sys.modules, "tensorboard", types.ModuleType("tensorboard"))
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = Writer  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    study(data, tmp_path / "run", rungs="propagate,finetune", set={"log.to": "tensorboard"})
+    found = sorted((tmp_path / "run" / "trackers").rglob("events"))
+    assert len(found) == 3  # two folds and the refit
+    assert "supervised_loss" in found[0].read_text()
+
+
+def test_without_time_no_network_is_looked_at(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pace, "left", property(lambda self: 1.0))
+    monkeypatch.setattr(Fit, "of", lambda *given, **named: pytest.fail("looked at"))
+    study(data, tmp_path / "run")
+    told = " ".join(figures(tmp_path / "run")["notes"])
+    assert "finetune was skipped: no time was left" in told
+    assert "ensemble was skipped: there is none of" in told

@@ -129,6 +129,9 @@ def _package(name: str) -> Any:
         raise ConfigError(f"logging to {name} needs its package: pip install {name}") from error
 
 
-def make_loggers(path: Path, trackers: Sequence[str], run: str, start: int = 0) -> tuple[Logger, ...]:
-    """Return the JSON lines at ``path`` and the trackers asked for."""
-    return (JsonLines(path, start), *(Tracker(name, path.parent, run) for name in trackers))
+def make_loggers(
+    path: Path, trackers: Sequence[str], run: str, start: int = 0, tracked: Path | None = None
+) -> tuple[Logger, ...]:
+    """Return the JSON lines at ``path`` and the trackers asked for, whose files go to ``tracked``, else beside it."""
+    folder = tracked or path.parent
+    return (JsonLines(path, start), *(Tracker(name, folder, run) for name in trackers))

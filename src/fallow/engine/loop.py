@@ -36,11 +36,13 @@ class Place:
         folder: A folder of its own.
         name: What the fit is called in trackers.
         trackers: ``tensorboard``, ``wandb``, ``mlflow``: any of them.
+        tracked: Where trackers put their files, which outlive the fit; None: ``folder``.
     """
 
     folder: Path
     name: str = "fit"
     trackers: tuple[str, ...] = ()
+    tracked: Path | None = None
 
     @property
     def checkpoint(self) -> Path:
@@ -139,7 +141,9 @@ class Loop:
         start, figures = self._resume()
         loggers: tuple[Logger, ...] = ()
         if self.place is not None and self.fabric.is_global_zero:
-            loggers = make_loggers(self.place.log, self.place.trackers, self.place.name, start)
+            loggers = make_loggers(
+                self.place.log, self.place.trackers, self.place.name, start, self.place.tracked
+            )
         begun = saved = time.monotonic()
         step = start
         try:
@@ -258,7 +262,7 @@ def time_steps(loop: Loop, count: int = 3) -> float:
 def make_fabric(settings: LoopSettings, device: str = "auto") -> Fabric:
     """Return the device, precision and processes to train with.
 
-    Under torchrun or Slurm all their processes take part; without, this one does.
+    Under torchrun or srun all their processes take part; without, this one does.
 
     Args:
         settings: Says the precision.
@@ -267,7 +271,8 @@ def make_fabric(settings: LoopSettings, device: str = "auto") -> Fabric:
     import os
 
     precision = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[settings.precision]
-    processes = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
+    # Of Slurm, the tasks of this step: a batch job may have asked for many and run one process.
+    processes = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_STEP_NUM_TASKS", "1")))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", str(processes))))
     strategy = "ddp" if processes > 1 else "auto"
     fabric = Fabric(

@@ -251,11 +251,21 @@ def _freeze_but(module: nn.Module, parts: Sequence[str]) -> None:
             parameter.requires_grad_(False)
 
 
+def lets_gradient_through(backbone: Backbone, size: int) -> bool:
+    """Say whether a network can learn: it has weights, and its forward does not stop the gradient."""
+    module = copy.deepcopy(backbone.at_size(size)).requires_grad_(True)
+    with torch.enable_grad():
+        found: bool = module(torch.full((2, 3, size, size), 0.5)).requires_grad
+    return found
+
+
 def _freeze_unused(module: nn.Module, size: int) -> None:
     """Freeze what the features of a user's own network do not depend on, such as layers behind the hook."""
     module.eval()
     with torch.enable_grad():
-        module(torch.rand(2, 3, size, size)).float().sum().backward()
+        total = module(torch.full((2, 3, size, size), 0.5)).float().sum()
+        if total.requires_grad:
+            total.backward()
     for parameter in module.parameters():
         parameter.requires_grad_(parameter.grad is not None)
         parameter.grad = None

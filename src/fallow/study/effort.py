@@ -94,6 +94,14 @@ def share_of(name: RungName, names: Sequence[RungName]) -> float:
     return max(share, _OPPONENT) if name == "finetune" else share
 
 
+def no_time(name: RungName, seconds: float) -> StagePlan:
+    """Return the plan to leave a trained rung out for which no time is left, not even to measure a step."""
+    note = f"{name} was skipped: no time was left to train a network."
+    rule = "A trained rung is left out when its share of the time does not hold the measuring of a step."
+    figures: JsonObject = {"seconds_allowed": round(max(seconds, 0.0), 1)}
+    return StagePlan(0, 0.0, True, note, Decision(f"{name}.folds", "skipped", "rule", rule, figures))
+
+
 def unmeasurable(name: RungName) -> StagePlan:
     """Return the plan to leave a trained rung out that nothing could ever choose."""
     note = f"{name} was skipped: nothing can be held out to measure it, and elsewhere it did not win often enough."

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -136,7 +137,8 @@ class Fits:
         self.ctx.workdir, self.ctx.stop = self.stage.workdir(key), self._stop(key, plan)
         known = list(self.study.decisions)
         try:
-            return self.rung.fit(self.ctx, fold, below, plan.steps)
+            with memory_enough():
+                return self.rung.fit(self.ctx, fold, below, plan.steps)
         except Diverged as error:
             # The plan that is given up leaves its decision, for a run that goes on and never reads it.
             planned = [] if plan.decision is None else [plan.decision]
@@ -194,3 +196,16 @@ def _cut_short(name: RungName, key: str, plan: StagePlan, step: int) -> StagePla
         note=f"{name}: the {which} was cut at step {step} of {plan.steps}, for the machine was slower than measured.",
         decision=None,
     )
+
+
+@contextmanager
+def memory_enough() -> Iterator[None]:
+    """Turn an accelerator's memory running out into a reason to give the rung up."""
+    from torch import OutOfMemoryError
+
+    try:
+        yield
+    except OutOfMemoryError as error:
+        raise Diverged(
+            "the accelerator's memory ran out: lower --set optimization.batch_size, or raise optimization.accumulate"
+        ) from error

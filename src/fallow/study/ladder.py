@@ -20,7 +20,7 @@ from fallow.study.calibrate import calibrate
 from fallow.study.clock import Clock
 from fallow.study.context import RungContext
 from fallow.study.data import StudyData, plan_folds
-from fallow.study.effort import Effort, share_of, unmeasurable
+from fallow.study.effort import Effort, no_time, share_of, unmeasurable
 from fallow.study.evidence import OutOfFold
 from fallow.study.fits import Fits, GivenUp
 from fallow.study.judge import Judge, Judgment, at_chance, pool_mix, weights_decision
@@ -35,6 +35,9 @@ from fallow.study.trained.map_plan import recall_maps
 from fallow.study.trained.network import check_network
 from fallow.tasks import classification_task
 from fallow.types import RungName
+
+_LEAST_SECONDS = 2.0
+"""What measuring a step of training takes at least: with less a trained rung is not looked at."""
 
 
 class Study:
@@ -119,7 +122,10 @@ class Study:
         best: RungName | None = None
         for index, name in enumerate(self.names, start=1):
             if RUNGS[name].needs and not set(RUNGS[name].needs) & set(self.finals):
-                continue  # nothing below that it could be made of
+                self._tell(
+                    f"{name} was skipped: there is none of {', '.join(RUNGS[name].needs)} that it could be made of."
+                )
+                continue
             stage = Stage(self.run.stage(index, name))
             if self._skipped(ctx, RUNGS[name], stage, best):
                 continue
@@ -217,7 +223,8 @@ class Study:
         for made in stage.decisions():
             self.decisions.add(made)
         if plan is None and (again := stage_plan(self.config.replay, name)) is not None:
-            plan = again
+            asked = self.config.optimization.steps
+            plan = again if not again.steps or asked == "auto" else replace(again, steps=asked)
             stage.keep_plan(plan)
         if plan is None and best is not None and stage.final() is None:
             known = list(self.decisions)
@@ -239,6 +246,8 @@ class Study:
         if not self.folds and not self.judge.promising(rung.info):
             return unmeasurable(name)
         share = share_of(name, self.names)
+        if rung.workload.most and share * self.pace.left < _LEAST_SECONDS:
+            return no_time(name, share * self.pace.left)
         parts = self._parts() or 1
         there = min(len(self.folds), parts if parts > 2 else 2 * parts)
         trained = [n for n in self.stages if RUNGS[n].workload is not None]

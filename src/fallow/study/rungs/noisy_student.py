@@ -9,7 +9,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor
 
-from fallow.engine import LoopSettings, Outcome, Place
+from fallow.engine import LoopSettings, Outcome
 from fallow.methods import JointMethod, NoisyStudent
 from fallow.record import Decision
 from fallow.study.candidates.frozen import FrozenCandidate
@@ -17,7 +17,7 @@ from fallow.study.candidates.network import TrainedCandidate, vote
 from fallow.study.context import RungContext
 from fallow.study.rung import Fold, RungInfo, Workload
 from fallow.study.rungs.trained import Below, TrainedRung
-from fallow.study.trained.fit import Fit, record_training
+from fallow.study.trained.fit import Fit, mixing, record_training
 from fallow.tasks import Posteriors
 
 _TEACHERS = ("propagate", "joint")
@@ -69,7 +69,10 @@ class NoisyStudentRung(TrainedRung):
         taught, spent = dict(below), 0.0
         for number in range(1, rounds + 1):
             outcome = self._round(fit, taught, settings, number, rounds, spent)
-            last = number == rounds or outcome.steps < settings.steps  # or the clock has ended it
+            cut = outcome.steps < settings.steps  # the clock has ended it
+            if cut and number > 1:  # a student half taught is no better than its teacher
+                break
+            last = number == rounds or cut
             candidate = fit.candidate(self.info.name if last else f"{self.info.name}-{number}", outcome)
             if last:
                 break
@@ -82,7 +85,7 @@ class NoisyStudentRung(TrainedRung):
         """Train one student. The clock, which may end the fit, counts the steps of all rounds."""
         place = fit.place(self.info.name)
         if place is not None and rounds > 1:
-            place = Place(place.folder / f"round-{number}", f"{place.name}-{number}", place.trackers)
+            place = replace(place, folder=place.folder / f"round-{number}", name=f"{place.name}-{number}")
         own = replace(settings, seed=settings.seed + 7919 * (number - 1))
         loop = fit.loop(
             self.network(fit, below),
@@ -90,6 +93,7 @@ class NoisyStudentRung(TrainedRung):
             own,
             title=f"{self.info.name}, round {number}: steps" if rounds > 1 else f"{self.info.name}: steps",
             place=place,
+            mix=mixing(fit.ctx, self.mix),
         )
         before, stop = (number - 1) * settings.steps, fit.ctx.stop
         outcome = loop.run(None if stop is None else lambda step, took: stop(before + step, spent + took))

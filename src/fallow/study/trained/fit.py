@@ -169,7 +169,9 @@ class Fit:
         if folder is None:
             return None
         trackers = tuple(name for name in self.ctx.config.log.loggers if name != "jsonl")
-        return Place(folder, f"{rung}-{self.ctx.scratch_key(self.fold)}", trackers)
+        run = self.ctx.folder
+        tracked = None if run is None else run / "trackers"
+        return Place(folder, f"{rung}-{self.ctx.scratch_key(self.fold)}", trackers, tracked)
 
     def candidate(
         self, rung: str, outcome: Outcome, mix: NDArray[np.float64] | None = None

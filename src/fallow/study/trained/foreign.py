@@ -14,6 +14,7 @@ _FALSE_SHARE = 0.2
 """Of the images that are set aside, so many may belong to a class."""
 _MOST = 1 / 3
 """More than this set aside tells that the labels are no random draw (one camera, one writer), not that the pool is foreign."""
+_ROWS = 4096
 _UNLIKELY = 0.05
 """Where dropping was asked for: images are set aside that so few of the labeled ones are as far away as."""
 
@@ -70,7 +71,9 @@ def _nearness(inputs: FrozenInputs) -> tuple[NDArray[np.float64], NDArray[np.flo
         among = labeled @ labeled.T
         np.fill_diagonal(among, -np.inf)
         own.append(among.max(1))
-        pool.append((others @ labeled.T).max(1))
+        # In parts: all similarities of a large pool at once would fill the memory.
+        parts = np.array_split(others, max(1, len(others) // _ROWS))
+        pool.append(np.concatenate([(part @ labeled.T).max(1) for part in parts]))
     return np.mean(own, axis=0, dtype=np.float64), np.mean(pool, axis=0, dtype=np.float64)
 
 

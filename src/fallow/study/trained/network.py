@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fallow.models import PIXELS, SMALL_RESNET, Backbone, Trainable, create_backbone, load_backbone
+from fallow.models import (
+    PIXELS,
+    SMALL_RESNET,
+    Backbone,
+    Trainable,
+    create_backbone,
+    lets_gradient_through,
+    load_backbone,
+)
 from fallow.record import Decision
 from fallow.record.decision import DecisionSource
 from fallow.study.context import RungContext
@@ -92,7 +100,7 @@ def _plan(ctx: RungContext) -> NetworkPlan:
     _decide(ctx, "network.init", "scratch" if scratch else "pretrained", why, asked.init != "auto")
     size, why = _size(ctx, name, scratch)
     _decide(ctx, "network.size", size, why, asked.size != "auto")
-    trainable, why = _trainable(ctx, scratch)
+    trainable, why = _trainable(ctx, scratch, size)
     _decide(ctx, "network.trainable", trainable, why, asked.trainable != "auto")
     return NetworkPlan(name, size, scratch, trainable)
 
@@ -143,12 +151,14 @@ def starting_backbone_named(ctx: RungContext, name: str) -> Backbone:
     )
 
 
-def _trainable(ctx: RungContext, scratch: bool) -> tuple[Trainable, str]:
+def _trainable(ctx: RungContext, scratch: bool, size: int) -> tuple[Trainable, str]:
     asked = ctx.config.network.trainable
     if asked != "auto":
         return asked, "Asked for."
     if scratch:
         return "all", "Random weights have nothing worth keeping."
+    if ctx.bank.own is not None and not lets_gradient_through(ctx.bank.own, size):
+        return "head", "The network that was handed in lets no gradient through."
     import torch
 
     if torch.cuda.is_available() and ctx.data.per_class >= _MANY_LABELS:
