@@ -32,6 +32,8 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def shown(values: Sequence[float]) -> str:
+    if len(values) == 1:  # one draw has no interval
+        return f"{100 * values[0]:+.2f}"
     mean, low, high = (100 * v for v in interval(values))
     return f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
 
