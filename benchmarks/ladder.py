@@ -10,7 +10,6 @@ same network, image by image; that the exported file says the same is measured b
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -21,13 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from protocol import Known, draw, load
+from protocol import RESULTS, Known, draw, load, read_rows, seeds_of, suite_parser
 from reference import reference
 
 SMALL_POOL = 100
 FOREIGN = "clothing"
 """Where images of no class come from."""
-RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True)
@@ -186,29 +184,13 @@ def _reference(ctx: Any, cell: Cell) -> dict[str, Any]:
     return result
 
 
-def read_rows(suite: str) -> list[dict[str, Any]]:
-    """Return the finished cells of a suite."""
-    path = RESULTS / f"{suite}.jsonl"
-    return (
-        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
-    )
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("suite", choices=SUITES)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--seeds", help="first-last; default: the suite's own")
-    parser.add_argument("--only", help="data set(s), comma separated")
+    parser = suite_parser(__doc__, SUITES)
     parser.add_argument("--budget", default="30m")
     parser.add_argument("--share", default="1/1", help="i/n: do every n-th cell, beginning with the i-th")
     options = parser.parse_args()
     cells, seeds = SUITES[options.suite]
-    if options.seeds:
-        first, _, last = options.seeds.partition("-")
-        seeds = range(int(first), int(last or first) + 1)
+    seeds = seeds_of(options.seeds, seeds)
     wanted = [c for c in cells(list(seeds)) if not options.only or c.data in options.only.split(",")]
     part, parts = (int(v) for v in options.share.split("/"))
     done = {row["key"] for row in read_rows(options.suite)}

@@ -16,16 +16,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from ladder import SMALL_POOL, read_rows
+from ladder import SMALL_POOL
+from protocol import read_rows
 from trained import LADDER
-from trained import read_rows as read_trained
 
 OUT = Path(__file__).parents[1] / "src" / "fallow" / "study" / "priors.json"
 
 
 def trained_gains() -> Iterator[tuple[str, str, float, float]]:
     """Yield data set, rung, labels a class and gain over the probe of the trained rungs' development cells."""
-    rows = read_trained("dev")
+    rows = read_rows("trained-dev")
     tests = {row["key"]: row["test"] for row in rows}
     for row in rows:
         rung = {**LADDER, "finetune": "finetune", "ensemble": "ensemble"}.get(row["variant"])

@@ -6,15 +6,48 @@ The same draws for everybody who compares: a *final* test split that never chang
 
 from __future__ import annotations
 
+import argparse
 import csv
+import json
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 TEST_FRACTION = 0.2
+
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def read_rows(name: str) -> list[dict[str, Any]]:
+    """Return the finished cells in ``results/<name>.jsonl``."""
+    path = RESULTS / f"{name}.jsonl"
+    return (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    )
+
+
+def suite_parser(doc: str | None, suites: Iterable[str]) -> argparse.ArgumentParser:
+    """Return a parser with what every benchmark of cells can be told."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suite", choices=suites)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--seeds", help="first-last; default: the suite's own")
+    parser.add_argument("--only", help="data set(s), comma separated")
+    return parser
+
+
+def seeds_of(asked: str | None, default: range) -> range:
+    """Return the seeds from first to last, or the default."""
+    if not asked:
+        return default
+    first, _, last = asked.partition("-")
+    return range(int(first), int(last or first) + 1)
 
 
 @dataclass(frozen=True)

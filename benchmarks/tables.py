@@ -10,9 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from ladder import read_rows
+from protocol import read_rows
 from scipy.stats import t as student
-from trained import read_rows as read_trained
 
 from fallow.study import Paired, Prior, compare, keep, prior
 
@@ -209,7 +208,7 @@ def main() -> None:
     if dev:
         print("## The chooser on the development cells, hard ones included\n", *choosing(dev), "", sep="\n")
     for suite, heading in TRAINED.items():
-        if rows := read_trained(suite):
+        if rows := read_rows(f"trained-{suite}"):
             print(f"## {heading}\n", *trained(rows), "", sep="\n")
 
 

@@ -10,7 +10,6 @@ are in ``results/trained-<suite>.jsonl`` already are skipped. What is scored is 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -22,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from protocol import Known, draw, load
+from protocol import RESULTS, Known, draw, load, read_rows, seeds_of, suite_parser
 
-RESULTS = Path(__file__).parent / "results"
 STEPS = {"finetune": 300, "joint": 600, "noisy_student": 600}
 FEW_STEPS = {"finetune": 80, "joint": 100, "noisy_student": 100}
 """Of the last blocks of a pretrained network, which begins where others end."""
@@ -189,29 +187,13 @@ def measured(ctx: Any, candidate: Any, seconds: float) -> dict[str, Any]:
     }
 
 
-def read_rows(suite: str) -> list[dict[str, Any]]:
-    """Return the finished cells of a suite."""
-    path = RESULTS / f"trained-{suite}.jsonl"
-    return (
-        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
-    )
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("suite", choices=SUITES)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--seeds", help="first-last; default: the suite's own")
-    parser.add_argument("--only", help="data set(s), comma separated")
+    parser = suite_parser(__doc__, SUITES)
     parser.add_argument("--methods", help="variants, comma separated; default: all of the suite")
     options = parser.parse_args()
     cells, seeds = SUITES[options.suite]
-    if options.seeds:
-        first, _, last = options.seeds.partition("-")
-        seeds = range(int(first), int(last or first) + 1)
-    done = {row["key"] for row in read_rows(options.suite)}
+    seeds = seeds_of(options.seeds, seeds)
+    done = {row["key"] for row in read_rows(f"trained-{options.suite}")}
     for cell in cells(list(seeds)):
         if options.only and cell.data not in options.only.split(","):
             continue

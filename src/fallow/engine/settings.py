@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
 from fallow.types import JsonObject
@@ -58,10 +58,6 @@ class LoopSettings:
             )
         if not (self.lr > 0 and 0 <= self.warmup < 1 and 0 <= self.floor <= 1 and 0 <= self.ema_decay < 1):
             raise ValueError("lr should be above 0; warmup and ema_decay in 0..1, below 1; floor in 0..1")
-
-    def with_steps(self, steps: int) -> Self:
-        """Return the same settings for another number of steps."""
-        return replace(self, steps=steps)
 
     def to_json(self) -> JsonObject:
         """Return the settings as JSON."""

@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fallow.config import TrainConfig
-from fallow.record import DecisionLog
+from fallow.record import Decision, DecisionLog
+from fallow.record.decision import DecisionSource
 from fallow.study.bank import SpaceBank
 from fallow.study.clock import Clock
 from fallow.study.data import StudyData
 from fallow.study.plan import SpacePlan
 from fallow.study.rung import Fold, ImageSet
 from fallow.tasks import Task
-from fallow.types import Progress, silent
+from fallow.types import Json, Progress, silent
 
 
 @dataclass
@@ -66,6 +67,13 @@ class RungContext:
     def pool(self) -> ImageSet:
         """The unlabeled images that take part."""
         return self.data.images(self.data.pool_ids)
+
+    def decide(
+        self, name: str, value: Json, rule: str, pinned: bool = False, evidence: dict[str, Json] | None = None
+    ) -> None:
+        """Write down a value that a rule gave, or the user where it is pinned."""
+        source: DecisionSource = "user" if pinned else "rule"
+        self.decisions.add(Decision(name, value, source, rule, evidence or {}, pinned))
 
     def train_positions(self, fold: Fold | None) -> NDArray[np.int64]:
         """Return the labeled positions that a fit on ``fold`` may see."""

@@ -119,10 +119,10 @@ class Fits:
             self.stage.clear_workdir(RungContext.scratch_key(None))
             self._tell_cuts(final=True)
             return self.rung.restore(self.ctx, tensors, meta["candidate"]), False
-        started, known = time.monotonic(), {d.name: d for d in decisions}
+        started, known = time.monotonic(), list(decisions)
         candidate = self._fit(None, dict(self.study.fitted))
         tensors, state = candidate.state()
-        made_now = [d.to_json() for d in decisions if known.get(d.name) != d]
+        made_now = [d.to_json() for d in decisions.since(known)]
         self.stage.keep_final(tensors, {"candidate": state, "decisions": made_now}, self._line(started))
         self.stage.clear_workdir(RungContext.scratch_key(None))
         self._tell_cuts(final=True)

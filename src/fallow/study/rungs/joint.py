@@ -8,7 +8,6 @@ import torch
 
 from fallow.methods import JointMethod, joint_method
 from fallow.models import Network, from_backbone
-from fallow.record import Decision
 from fallow.study.candidates.network import TrainedCandidate
 from fallow.study.rung import RungInfo, Workload
 from fallow.study.rungs.trained import Below, TrainedRung
@@ -41,6 +40,7 @@ class JointRung(TrainedRung):
         asked, name = fit.ctx.config.joint, fit.ctx.config.method
         known = [c.mix for c in below.values() if c.mix is not None]
         mix = torch.from_numpy(known[-1]).float() if known else None
+        chosen = _DEFAULT if name == "auto" else name
         options: dict[str, Any] = {"momentum": look_back(steps)}
         if asked.teacher != "auto":
             options["follows"] = asked.teacher
@@ -48,18 +48,6 @@ class JointRung(TrainedRung):
             options["unlabeled_weight"] = float(asked.unlabeled_weight)
         if fit.fold is None and below:
             pinned = name != "auto"
-            rule = (
-                "Asked for."
-                if pinned
-                else "Soft weights waste no image and trust none blindly: safe on most data."
-            )
-            fit.ctx.decisions.add(
-                Decision(
-                    "method",
-                    _DEFAULT if name == "auto" else name,
-                    "user" if pinned else "rule",
-                    rule,
-                    pinned=pinned,
-                )
-            )
-        return joint_method(_DEFAULT if name == "auto" else name, fit.ctx.task, mix=mix, **options)
+            rule = "Soft weights waste no image and trust none blindly: safe on most data."
+            fit.ctx.decide("method", chosen, "Asked for." if pinned else rule, pinned)
+        return joint_method(chosen, fit.ctx.task, mix=mix, **options)

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from fallow.engine import LoopSettings, Outcome
 from fallow.methods import JointMethod, NoisyStudent
-from fallow.record import Decision
 from fallow.study.candidates.frozen import FrozenCandidate
 from fallow.study.candidates.network import TrainedCandidate, vote
 from fallow.study.context import RungContext
@@ -106,17 +105,8 @@ class NoisyStudentRung(TrainedRung):
         assert self.workload is not None
         rounds = asked if isinstance(asked, int) else 1 + (steps >= _SECOND_ROUND * self.workload.enough)
         if fold is None:
-            rule = "A second round where the planned steps are enough for it."
-            pinned = isinstance(asked, int)
-            ctx.decisions.add(
-                Decision(
-                    "noisy_student.rounds",
-                    rounds,
-                    "user" if pinned else "rule",
-                    "Asked for." if pinned else rule,
-                    pinned=pinned,
-                )
-            )
+            pinned, rule = isinstance(asked, int), "A second round where the planned steps are enough for it."
+            ctx.decide("noisy_student.rounds", rounds, "Asked for." if pinned else rule, pinned)
         return rounds
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 
 import numpy as np
@@ -168,8 +168,7 @@ class Fit:
         folder = self.ctx.workdir
         if folder is None:
             return None
-        trackers = tuple(name for name in self.ctx.config.log.loggers if name != "jsonl")
-        run = self.ctx.folder
+        run, trackers = self.ctx.folder, self.ctx.config.log.trackers
         tracked = None if run is None else run / "trackers"
         return Place(folder, f"{rung}-{self.ctx.scratch_key(self.fold)}", trackers, tracked)
 
@@ -240,8 +239,6 @@ def mixing(ctx: RungContext, default: str = "none") -> Mix | None:
 def _soft(material: Material, classes: int) -> Material:
     if material.targets.ndim == 2:
         return material
-    from dataclasses import replace
-
     return replace(material, targets=one_hot(material.targets, classes))
 
 

@@ -13,8 +13,6 @@ from fallow.models import (
     lets_gradient_through,
     load_backbone,
 )
-from fallow.record import Decision
-from fallow.record.decision import DecisionSource
 from fallow.study.context import RungContext
 from fallow.types import Json
 
@@ -40,11 +38,6 @@ class NetworkPlan:
     scratch: bool
     trainable: Trainable
 
-    @property
-    def small(self) -> bool:
-        """True for our own small network."""
-        return self.backbone.startswith(SMALL_RESNET)
-
 
 def network_plan(ctx: RungContext) -> NetworkPlan:
     """Return which network is trained: decided once a run, by what the labels' folds do not change."""
@@ -68,7 +61,7 @@ def check_network(ctx: RungContext) -> None:
     if asked.backbone.startswith(SMALL_RESNET) or asked.init == "scratch":
         create_backbone(asked.backbone)
     else:
-        starting_backbone_named(ctx, asked.backbone)
+        _pretrained(ctx, asked.backbone)
 
 
 def starting_backbone(ctx: RungContext, seed: int) -> Backbone:
@@ -77,12 +70,16 @@ def starting_backbone(ctx: RungContext, seed: int) -> Backbone:
     if plan.scratch:
         mean, std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
         return create_backbone(plan.backbone, size=plan.size, mean=mean, std=std, seed=seed)
-    weights = ctx.config.network.weights
+    return _pretrained(ctx, plan.backbone)
+
+
+def _pretrained(ctx: RungContext, name: str) -> Backbone:
+    """Return the pretrained backbone called ``name``, loaded once."""
+    weights, key = ctx.config.network.weights, ("run", "starting weights")
     if weights is None:
-        return ctx.bank.backbone(plan.backbone)
-    key = ("run", "starting weights")
+        return ctx.bank.backbone(name)
     if key not in ctx.scratch:
-        ctx.scratch[key] = load_backbone(plan.backbone, weights=weights, offline=ctx.config.offline)
+        ctx.scratch[key] = load_backbone(name, weights=weights, offline=ctx.config.offline)
     backbone: Backbone = ctx.scratch[key]
     return backbone
 
@@ -95,13 +92,13 @@ def _plan(ctx: RungContext) -> NetworkPlan:
         "labels_a_class": ctx.data.per_class,
     }
     name, why = _backbone(ctx)
-    _decide(ctx, "network.backbone", name, why, asked.backbone != "auto", evidence)
+    ctx.decide("network.backbone", name, why, asked.backbone != "auto", evidence)
     scratch, why = _scratch(ctx, name)
-    _decide(ctx, "network.init", "scratch" if scratch else "pretrained", why, asked.init != "auto")
+    ctx.decide("network.init", "scratch" if scratch else "pretrained", why, asked.init != "auto")
     size, why = _size(ctx, name, scratch)
-    _decide(ctx, "network.size", size, why, asked.size != "auto")
+    ctx.decide("network.size", size, why, asked.size != "auto")
     trainable, why = _trainable(ctx, scratch, size)
-    _decide(ctx, "network.trainable", trainable, why, asked.trainable != "auto")
+    ctx.decide("network.trainable", trainable, why, asked.trainable != "auto")
     return NetworkPlan(name, size, scratch, trainable)
 
 
@@ -137,18 +134,7 @@ def _size(ctx: RungContext, name: str, scratch: bool) -> tuple[int, str]:
     for own, size in zip(ctx.plan.backbones, ctx.plan.sizes, strict=True):
         if own == name:
             return size, "The size at which the rungs below look at the images."
-    backbone = starting_backbone_named(ctx, name)
-    return backbone.default_size, "The size the network was trained at."
-
-
-def starting_backbone_named(ctx: RungContext, name: str) -> Backbone:
-    """Return the pretrained backbone called ``name``."""
-    weights = ctx.config.network.weights
-    return (
-        load_backbone(name, weights=weights, offline=ctx.config.offline)
-        if weights
-        else ctx.bank.backbone(name)
-    )
+    return _pretrained(ctx, name).default_size, "The size the network was trained at."
 
 
 def _trainable(ctx: RungContext, scratch: bool, size: int) -> tuple[Trainable, str]:
@@ -167,10 +153,3 @@ def _trainable(ctx: RungContext, scratch: bool, size: int) -> tuple[Trainable, s
         "last",
         "The last blocks: few labels bend what the first ones know, and on a CPU they cost most of the time.",
     )
-
-
-def _decide(
-    ctx: RungContext, name: str, value: Json, rule: str, pinned: bool, evidence: dict[str, Json] | None = None
-) -> None:
-    source: DecisionSource = "user" if pinned else "rule"
-    ctx.decisions.add(Decision(name, value, source, rule, evidence or {}, pinned))

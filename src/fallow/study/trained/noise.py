@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from fallow.augment import Policy, default_limits, strong_policy, weak_policy
 from fallow.models import Space
-from fallow.record import Decision
 from fallow.study.context import RungContext
 from fallow.study.rung import Fold
 from fallow.study.spaces import SPACES, spaces_of
@@ -47,17 +46,8 @@ def noise_of(ctx: RungContext, fold: Fold | None) -> Noise:
     weak = weak_policy(limits, flips=flips, gray=gray)
     strong = strong_policy(limits, picks=picks, magnitude=strength, flips=flips, gray=gray)
     if fold is None:
-        pinned = asked.strength != "auto"
-        ctx.decisions.add(
-            Decision(
-                "augment.strength",
-                strength,
-                "user" if pinned else "rule",
-                f"Weak views: {weak.describe()}. Strong views: {strong.describe()}.",
-                {"views": views},
-                pinned,
-            )
-        )
+        said = f"Weak views: {weak.describe()}. Strong views: {strong.describe()}."
+        ctx.decide("augment.strength", strength, said, asked.strength != "auto", {"views": views})
     return Noise(weak, strong)
 
 
