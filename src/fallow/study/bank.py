@@ -101,12 +101,20 @@ class SpaceBank:
             self._embedders[key] = Embedder(backbone, size, cache=self.cache)
         return self._embedders[key]
 
-    def pooled(self, space: Space, images: ImageSet, what: str = "images") -> NDArray[np.float32]:
+    def pooled(
+        self, space: Space, images: ImageSet, what: str = "images", network: Backbone | None = None
+    ) -> NDArray[np.float32]:
         """Return the vectors of ``images`` averaged over the views of ``space``, (n, dim).
 
         Kept in memory, so that folds share them: images that are among others that are kept, as a fold's held-out ones
         are among the labeled, are rows of those. Averaged in chunks, so that eight views of 100,000 images never lie
         in memory side by side.
+
+        Args:
+            space: Backbone, size and views.
+            images: What to embed.
+            what: Name for the progress line.
+            network: The backbone of ``space``, where it is none of the bank's.
         """
         kept, ids = self._vectors.setdefault(space.key, {}), tuple(images.ids)
         if ids in kept:
@@ -115,7 +123,8 @@ class SpaceBank:
             places = self._places_in(others) if len(ids) <= len(others) else {}
             if places and all(i in places for i in ids):
                 return vectors[[places[i] for i in ids]]
-        kept[ids] = self.averaged(space, images, what)
+        embedder = None if network is None else self._embedder(network, space.size)
+        kept[ids] = self.averaged(space, images, what, embedder)
         return kept[ids]
 
     def averaged(

@@ -76,7 +76,7 @@ def starting_backbone(ctx: RungContext, seed: int) -> Backbone:
 def _pretrained(ctx: RungContext, name: str) -> Backbone:
     """Return the pretrained backbone called ``name``, loaded once."""
     weights, key = ctx.config.network.weights, ("run", "starting weights")
-    if weights is None:
+    if weights is None and (name in ctx.plan.backbones or ctx.bank.own is not None):
         return ctx.bank.backbone(name)
     if key not in ctx.scratch:
         ctx.scratch[key] = load_backbone(name, weights=weights, offline=ctx.config.offline)

@@ -6,22 +6,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from fallow.models import DEFAULT_STRENGTH, fit_logistic
+from fallow.models import DEFAULT_STRENGTH, Space, fit_logistic
 from fallow.study.candidates.frozen import FrozenCandidate
 from fallow.study.context import RungContext
 from fallow.study.rung import Fold
-from fallow.study.trained.network import network_plan
+from fallow.study.trained.network import network_plan, starting_backbone
 
 
 def fitted_head(ctx: RungContext, fold: Fold | None, head: nn.Linear) -> None:
-    """Set a head to the logistic regression on the pretrained network's features of this fold's labels.
+    """Set a head to the logistic regression on this fold's labels, on the features of the network that training starts from.
 
     A random head sends large gradients into good features and spoils them (Kumar et al. 2022, arXiv 2202.10054): probe
     first, then fine-tune. Features are centered and scaled to unit mean square for the fit, which is then undone.
     """
-    plan, train = network_plan(ctx), ctx.train_positions(fold)
-    space = ctx.bank.space(plan.backbone, plan.size, "none")
-    x = ctx.bank.pooled(space, ctx.labeled, "labeled")[train]
+    plan, train, start = network_plan(ctx), ctx.train_positions(fold), starting_backbone(ctx, 0)
+    space = Space(start.name, start.weights_id, plan.size, "none")
+    x = ctx.bank.pooled(space, ctx.labeled, "labeled", start)[train]
     mean, scale = x.mean(0), float(np.linalg.norm(x - x.mean(0), axis=1).mean()) + 1e-6
     found = fit_logistic(
         np.asarray((x - mean) / scale, np.float32),
