@@ -263,7 +263,14 @@ class Deployed:
     def stream(
         self, items: Iterable[Item], read: Callable[[Item], Pixels | None]
     ) -> Iterator[tuple[Item, NDArray[np.float32] | None]]:
-        """Yield ``(item, probabilities (c,))`` in order, as many images in memory as there are threads.
+        """Yield ``(item, probabilities (c,))`` in order, as `answers` does."""
+        for item, said in self.answers(items, read, (PROBS,)):
+            yield item, None if said is None else said[0]
+
+    def answers(
+        self, items: Iterable[Item], read: Callable[[Item], Pixels | None], outputs: Sequence[str]
+    ) -> Iterator[tuple[Item, list[NDArray[np.float32]] | None]]:
+        """Yield ``(item, outputs)`` in order, as many images in memory as there are threads.
 
         A thread reads an image, asks the model and lets go of it: many photos of many megapixels cost no more memory than a
         few. Very large ones go through the model one after the other.
@@ -271,18 +278,19 @@ class Deployed:
         Args:
             items: What to read.
             read: Returns the uint8 (H, W, 3) pixels of one, or None for no answer; called from several threads.
+            outputs: Which of the graph's outputs are wanted: ``probs`` (c,), ``logits`` (c,), ``features`` (d,).
 
         Raises:
             DataError: An image is not uint8 (H, W, 3).
         """
 
-        def answer(item: Item) -> tuple[Item, NDArray[np.float32] | None]:
+        def answer(item: Item) -> tuple[Item, list[NDArray[np.float32]] | None]:
             image = read(item)
             if image is None:
                 return item, None
             _check(image, "an image")
             with room.taken(image.size):
-                return item, self._probs(image)
+                return item, self._session(1).run(list(outputs), {IMAGE: image})
 
         room = _Room(_VALUES)
         self._session(1)  # made here once, and not by every thread
