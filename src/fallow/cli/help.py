@@ -7,8 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from fallow.cli.options import FIRST_SIGHT
-from fallow.config import Section, TrainConfig
+from fallow.config import PretrainConfig, Section, TrainConfig
 
 _WIDTH = 76
 HELP = """Train better vision models from the images you never labeled.
@@ -36,6 +35,12 @@ _EXAMPLES = {
     fallow train photos/ --out runs/first --resume       go on with it
     fallow train list.csv --views flip --set propagate.neighbors=20
     fallow train photos/ --budget 1h --method adamatch   train a network with it
+    """,
+    "pretrain": """
+    fallow pretrain photos/                              ten minutes, no labels needed
+    fallow pretrain photos/ --budget 1h --out runs/base  longer is better
+    fallow train photos/ --backbone runs/base            train with what it learned
+    fallow pretrain photos/ --method barlow_twins --backbone resnet18
     """,
     "predict": """
     fallow predict runs/first photos/new                 a table on the screen
@@ -66,25 +71,26 @@ _EXAMPLES = {
 }
 
 
+_CONFIGS: dict[str, type[Section]] = {"train": TrainConfig, "pretrain": PretrainConfig}
+
+
 def epilogue(name: str) -> str:
     """Return what stands below a command's options: examples, and for train what only --set reaches."""
     text = "Examples:\n\n" + block(inspect.cleandoc(_EXAMPLES[name]).splitlines())
-    if name == "train":
-        text += (
-            "\n\n`--set SECTION.KEY=VALUE` pins any of these as well; all are found out where they are left alone. "
-            "`fallow init` writes a file that explains each of them:\n\n"
-        )
-        text += block(_keys())
+    if (model := _CONFIGS.get(name)) is not None:
+        text += "\n\n`--set SECTION.KEY=VALUE` pins any of these as well; all are found out where they are left alone"
+        text += ". `fallow init` writes a file that explains each of them:" if model is TrainConfig else ":"
+        text += "\n\n" + block(_keys(model))
     return text
 
 
-def _keys() -> list[str]:
+def _keys(model: type[Section]) -> list[str]:
     """Return the sections that have no options of their own, each with what it is about and its keys."""
     sections = {
         name: field
-        for name, field in TrainConfig.model_fields.items()
+        for name, field in model.model_fields.items()
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
-        if name not in (*FIRST_SIGHT, "replay")
+        if name not in (*model.first_sight, "replay")
     }
     wide = max(map(len, sections))
     lines: list[str] = []

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 from cyclopts import Parameter
 
-from fallow.config import EmbedConfig, Section
+from fallow.config import Section
 
-FIRST_SIGHT = {"embed": EmbedConfig}
-"""Sections whose fields are options of their own (--backbone); all others are reached by --set section.key=value."""
 _SHOWN_AS = {
     "method": "NAME",
     "budget": "TIME",
@@ -22,6 +20,8 @@ _SHOWN_AS = {
     "weights": "FILE",
     "size": "PIXELS",
     "views": "WORD",
+    "init": "WORD",
+    "trainable": "WORD",
 }
 
 
@@ -30,8 +30,10 @@ def options(model: type[Section], prefix: str = "") -> list[inspect.Parameter]:
     found = []
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            if name in FIRST_SIGHT:
-                found += options(FIRST_SIGHT[name], f"{name}__")
+            if name in model.first_sight:
+                found += options(field.annotation, f"{name}__")
+            continue
+        if get_origin(field.annotation) is dict:  # keys of a method's own, reached by --set
             continue
         flag = field.annotation is bool
         default = "" if field.default is None else str(field.default)

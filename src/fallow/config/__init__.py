@@ -7,20 +7,25 @@ nearest valid key, and all errors of a config are gathered and shown at once.
 from fallow.config.base import Auto, Section
 from fallow.config.frozen import EmbedConfig, ProbeConfig, PropagateConfig, View
 from fallow.config.mistakes import build
-from fallow.config.names import LOGGERS, METHODS, SUPPORTED_RUNGS
+from fallow.config.names import LOGGERS, METHODS, PRETRAIN_METHODS, SUPPORTED_RUNGS
 from fallow.config.parse import dump_config, merge, nest, parse_duration, parse_set, read_config
-from fallow.config.train import ChooseConfig, LogConfig, ReplayConfig, TrainConfig
+from fallow.config.pretrain import PretrainConfig
+from fallow.config.run import LogConfig, RunConfig
+from fallow.config.train import ChooseConfig, ReplayConfig, TrainConfig
 from fallow.config.trained import (
     AugmentConfig,
     JointConfig,
     NetworkConfig,
     NoisyStudentConfig,
     OptimizationConfig,
+    StartConfig,
+    StepsConfig,
 )
 
 __all__ = [
     "LOGGERS",
     "METHODS",
+    "PRETRAIN_METHODS",
     "SUPPORTED_RUNGS",
     "AugmentConfig",
     "Auto",
@@ -31,10 +36,14 @@ __all__ = [
     "NetworkConfig",
     "NoisyStudentConfig",
     "OptimizationConfig",
+    "PretrainConfig",
     "ProbeConfig",
     "PropagateConfig",
     "ReplayConfig",
+    "RunConfig",
     "Section",
+    "StartConfig",
+    "StepsConfig",
     "TrainConfig",
     "View",
     "build",

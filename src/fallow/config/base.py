@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -13,7 +13,14 @@ WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
 class Section(BaseModel):
-    """Base of all config sections: unknown keys are refused, values are checked on assignment too."""
+    """Base of all config sections: unknown keys are refused, values are checked on assignment too.
+
+    Attributes:
+        first_sight: Sections whose keys are options of their own on the command line (--backbone); those of all others are
+            reached by --set section.key=value.
+    """
+
+    first_sight: ClassVar[tuple[str, ...]] = ()
 
     model_config = ConfigDict(
         extra="forbid", validate_assignment=True, validate_default=False, coerce_numbers_to_str=True

@@ -79,6 +79,8 @@ def _in_words(kind: Any, limits: Sequence[Any] = ()) -> str:
         words = [word for part in members if get_origin(part) is Literal for word in get_args(part)]
         others = [_in_words(part, limits) for part in members if get_origin(part) is not Literal]
         return _listed([*others, *map(str, words)])
+    if origin is dict:
+        return "keys and values"
     if origin is Literal:
         return _listed([str(word) for word in parts])
     if kind in (int, float):

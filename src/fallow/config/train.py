@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
 from fallow.config.base import Auto, Section
 from fallow.config.frozen import EmbedConfig, ProbeConfig, PropagateConfig
-from fallow.config.names import LOGGERS, LONG_TAIL, METHODS, SUPPORTED_RUNGS, check_method, check_name, listed
-from fallow.config.parse import parse_duration
+from fallow.config.names import LONG_TAIL, METHODS, SUPPORTED_RUNGS, check_method, check_name, listed
+from fallow.config.run import LogConfig, RunConfig
 from fallow.config.trained import (
     AugmentConfig,
     JointConfig,
@@ -18,8 +17,6 @@ from fallow.config.trained import (
     NoisyStudentConfig,
     OptimizationConfig,
 )
-
-_LARGEST_SEED = 2**32 - 1  # what the random generators of all libraries take
 
 
 class ChooseConfig(Section):
@@ -32,33 +29,6 @@ class ChooseConfig(Section):
         "auto",
         description="Repeats of the fold assignment. auto: more with fewer labels, as the budget allows.",
     )
-
-
-class LogConfig(Section):
-    """Where the figures of training go."""
-
-    to: str = Field(
-        "jsonl",
-        description="Loggers, comma separated: jsonl (a file in the run, always written), tensorboard, wandb, mlflow.",
-    )
-
-    @field_validator("to")
-    @classmethod
-    def _to(cls, value: str) -> str:
-        for name in listed(value):
-            check_name(name, "a logger", LOGGERS)
-        return value
-
-    @property
-    def trackers(self) -> tuple[str, ...]:
-        """The loggers asked for beside the JSON lines."""
-        return self.loggers[1:]
-
-    @property
-    def loggers(self) -> tuple[str, ...]:
-        """The loggers asked for, always with the JSON lines that the run itself reads."""
-        asked = {LOGGERS[0], *listed(self.to)}
-        return tuple(name for name in LOGGERS if name in asked)
 
 
 class ReplayConfig(Section):
@@ -85,13 +55,11 @@ class ReplayConfig(Section):
     )
 
 
-class TrainConfig(Section):
+class TrainConfig(RunConfig):
     """Everything `fallow train` can be told."""
 
-    budget: str = Field("10m", description="Wall clock for the whole run: 90s, 10m, 2h.")
-    out: Path | None = Field(
-        None, description="A new or empty folder for the run. Default: a new one in runs/."
-    )
+    first_sight: ClassVar[tuple[str, ...]] = ("embed",)
+
     rungs: str = Field(
         "auto", description=f"Rungs to try, comma separated: {','.join(SUPPORTED_RUNGS)}. auto: all that fit."
     )
@@ -100,8 +68,6 @@ class TrainConfig(Section):
         description=f"Method of the joint rung: {', '.join(METHODS)}; with {LONG_TAIL} behind it for classes of "
         f"unequal size. auto: {METHODS[0]}.",
     )
-    seed: int = Field(0, ge=0, le=_LARGEST_SEED, description="Seed of everything random.")
-    offline: bool = Field(False, description="Never reach for a model hub; use weights on disk only.")
     embed: EmbedConfig = Field(default_factory=EmbedConfig, description="How images become vectors.")
     probe: ProbeConfig = Field(default_factory=ProbeConfig, description="The labels-only linear model.")
     propagate: PropagateConfig = Field(
@@ -127,12 +93,6 @@ class TrainConfig(Section):
         default_factory=ReplayConfig, description="What a run's clock settled; nothing to fill in by hand."
     )
 
-    @field_validator("budget")
-    @classmethod
-    def _budget(cls, value: str) -> str:
-        parse_duration(value)
-        return value
-
     @field_validator("rungs")
     @classmethod
     def _rungs(cls, value: str) -> str:
@@ -146,11 +106,6 @@ class TrainConfig(Section):
         if value != "auto":
             check_method(value)
         return value
-
-    @property
-    def seconds(self) -> float:
-        """The budget in seconds."""
-        return parse_duration(self.budget)
 
     @property
     def rung_names(self) -> tuple[str, ...]:

@@ -16,8 +16,21 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
-class NetworkConfig(Section):
-    """The network that is trained."""
+def check_backbone(name: str) -> str:
+    """Return the name of a network that can be trained.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if name.startswith(_SMALL_NET) and not re.fullmatch(r"[1-9]\d{0,3}", name.removeprefix(_SMALL_NET)):
+        raise ValueError(f"give the width behind it, as in {_SMALL_NET}32")
+    if name == "pixels" or "+" in name:
+        raise ValueError("one network is trained: give one timm name, or small_resnet_32")
+    return name
+
+
+class StartConfig(Section):
+    """The network that is trained, and where it starts: what all training shares."""
 
     backbone: str = Field(
         "auto",
@@ -35,25 +48,11 @@ class NetworkConfig(Section):
         description="What training starts from: pretrained weights, or scratch (random ones). "
         "auto: pretrained where there are weights for such images.",
     )
-    trainable: Literal["auto", "head", "last", "all"] = Field(
-        "auto",
-        description="What may change: head, last (head and last blocks), or all. auto: all from scratch, else by device "
-        "and number of labels.",
-    )
-    views: Annotated[int, Field(ge=0, le=64)] | Auto = Field(
-        "auto",
-        description="Noised views of each unlabeled image that the frozen part of the network is run on, once, on a CPU; "
-        "training draws from them. 0: images are noised anew in each step. auto: by budget.",
-    )
 
     @field_validator("backbone")
     @classmethod
     def _backbone(cls, value: str) -> str:
-        if value.startswith(_SMALL_NET) and not re.fullmatch(r"[1-9]\d{0,3}", value.removeprefix(_SMALL_NET)):
-            raise ValueError(f"give the width behind it, as in {_SMALL_NET}32")
-        if value == "pixels" or "+" in value:
-            raise ValueError("one network is trained: give one timm name, or small_resnet_32")
-        return value
+        return check_backbone(value)
 
     @field_validator("weights")
     @classmethod
@@ -70,8 +69,23 @@ class NetworkConfig(Section):
         return value
 
 
-class OptimizationConfig(Section):
-    """How a network's steps are taken."""
+class NetworkConfig(StartConfig):
+    """The network that is trained."""
+
+    trainable: Literal["auto", "head", "last", "all"] = Field(
+        "auto",
+        description="What may change: head, last (head and last blocks), or all. auto: all from scratch, else by device "
+        "and number of labels.",
+    )
+    views: Annotated[int, Field(ge=0, le=64)] | Auto = Field(
+        "auto",
+        description="Noised views of each unlabeled image that the frozen part of the network is run on, once, on a CPU; "
+        "training draws from them. 0: images are noised anew in each step. auto: by budget.",
+    )
+
+
+class StepsConfig(Section):
+    """How a network's steps are taken: what all training shares."""
 
     optimizer: Literal["auto", "adamw", "sgd", "lamb"] = Field(
         "auto",
@@ -85,11 +99,7 @@ class OptimizationConfig(Section):
         "auto", description="Pull of the weights to zero. auto: 0.05."
     )
     batch_size: Annotated[int, Field(ge=1, le=65536)] | Auto = Field(
-        "auto", description="Labeled images a step, over all processes. auto: 32, less with fewer labels."
-    )
-    unlabeled_ratio: Annotated[int, Field(ge=1, le=64)] | Auto = Field(
-        "auto",
-        description="Unlabeled images a step for each labeled one. auto: 3 from scratch, 1 for a pretrained network.",
+        "auto", description="Images a step, over all processes. auto: by images and memory."
     )
     warmup: Annotated[float, Field(ge=0, le=0.5)] | Auto = Field(
         "auto", description="Share of the steps in which the learning rate rises. auto: 0.05."
@@ -115,6 +125,18 @@ class OptimizationConfig(Section):
     )
     gradient_checkpointing: bool = Field(
         False, description="Compute activations twice instead of keeping them: slower, half the memory."
+    )
+
+
+class OptimizationConfig(StepsConfig):
+    """How a network's steps are taken on labeled and unlabeled images."""
+
+    batch_size: Annotated[int, Field(ge=1, le=65536)] | Auto = Field(
+        "auto", description="Labeled images a step, over all processes. auto: 32, less with fewer labels."
+    )
+    unlabeled_ratio: Annotated[int, Field(ge=1, le=64)] | Auto = Field(
+        "auto",
+        description="Unlabeled images a step for each labeled one. auto: 3 from scratch, 1 for a pretrained network.",
     )
 
 
