@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import nn
 
 import fallow.study.trained.maps as maps_module
-from fallow.config import EmbedConfig, NetworkConfig, OptimizationConfig
+from fallow.config import EmbedConfig, NetworkConfig, OptimizationConfig, TrainConfig, build
 from fallow.engine import Loop, MapFeed, Place
 from fallow.methods import Supervised
 from fallow.models import TailNetwork, create_backbone, from_module
@@ -22,6 +23,7 @@ from fallow.study.context import RungContext
 from fallow.study.data import plan_folds
 from fallow.study.effort import Effort
 from fallow.study.plan import SpacePlan
+from fallow.study.replay import config_text, followed
 from fallow.study.rung import Fold, Workload
 from fallow.study.rungs import RUNGS
 from fallow.study.trained.fit import Fit
@@ -199,6 +201,41 @@ def test_how_many_views_are_kept_is_decided_once_and_taken_up_by_a_run_that_goes
     follows = study(data, tmp_path / "cache", "auto")
     follows.config.replay.maps = followed_maps(ctx)
     assert known_plan(follows) == plan
+
+
+def test_views_that_are_asked_for_win_over_those_of_the_run_that_is_followed(
+    data: Path, tmp_path: Path
+) -> None:
+    ctx = study(data, tmp_path, "auto")
+    loop_of(Fit.of(ctx, None, joint=False))
+    for views, plan in ((3, None), (4, known_plan(ctx))):
+        follows = study(data, tmp_path, views)
+        follows.config.replay.maps = followed_maps(ctx)
+        assert known_plan(follows) == plan
+    part = {
+        **followed_maps(ctx),
+        "pool": 7,
+    }  # too little time for all of the pool; who asks for views has all of it
+    for views, pool in ((4, len(ctx.pool)), ("auto", 7)):
+        follows = study(data, tmp_path, views)
+        follows.config.replay.maps = part
+        loop_of(Fit.of(follows, None, joint=False))
+        plan = known_plan(follows)
+        assert plan is not None
+        assert (plan.views, plan.pool) == (4, pool)
+
+
+@pytest.mark.parametrize("views", [3, "auto"])
+def test_only_views_that_were_asked_for_are_pinned_for_other_data(
+    views: int | str, data: Path, tmp_path: Path
+) -> None:
+    ctx = study(data, tmp_path, views)
+    loop_of(Fit.of(ctx, None, joint=False))
+    text = config_text(ctx.config, ctx.decisions, "these", ctx.plan, {}, {}, followed_maps(ctx))
+    written = build(TrainConfig, yaml.safe_load(text))
+    assert followed(written, "others").network.views == views
+    assert not followed(written, "others").replay.maps
+    assert followed(written, "these").replay.maps == followed_maps(ctx)
 
 
 @pytest.mark.parametrize(("left", "views"), [(600.0, 4), (30.0, 1)])

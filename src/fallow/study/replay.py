@@ -14,6 +14,9 @@ from fallow.types import RungName
 _SEARCHED = "embed.views"
 """Decided in each fold and for each embedding, whatever the rule said for the last of them."""
 
+_CLOCKED = "network.views"
+"""Settled by the clock: followed on the same data, by `ReplayConfig.maps`, and decided anew on others."""
+
 _FOLLOWED = "As in the run that this one follows: "
 
 
@@ -61,7 +64,7 @@ def config_text(
     cuts: Mapping[str, int],
     maps: Mapping[str, int],
 ) -> str:
-    """Return ``config.yaml`` of a finished run: no "auto" is left that a decision settled.
+    """Return ``config.yaml`` of a finished run: no "auto" is left that a decision settled, but for what the clock did.
 
     Args:
         config: What was asked for.
@@ -81,6 +84,8 @@ def config_text(
             continue
         if d.name == "choose.folds" and d.value == 0:
             continue  # follows from the data, and is nothing that can be asked for
+        if d.name == _CLOCKED and not d.pinned:
+            continue
         settled[d.name] = d.value
         if not d.pinned and (d.source == "search" or d.name == _SEARCHED):
             searched[d.name] = d.value

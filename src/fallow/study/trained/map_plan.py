@@ -64,11 +64,12 @@ class Speed:
 
 
 def known_plan(ctx: RungContext) -> MapPlan | None:
-    """Return the plan, if it was made, or if the run that is followed made one."""
-    if _KEY not in ctx.scratch and ctx.config.replay.maps:
-        again = ctx.config.replay.maps
+    """Return the plan, if it was made, or if the run that is followed made one that is what was asked for."""
+    if _KEY not in ctx.scratch and (again := ctx.config.replay.maps):
         plan = MapPlan(again["views"], again["labeled"], again["pool"], bool(again["half"]))
-        _settle(ctx, plan, "As in the run that this one follows.", {})
+        asked = ctx.config.network.views
+        if asked == "auto" or (asked == plan.views and plan.pool == len(ctx.pool)):
+            _settle(ctx, plan, "As in the run that this one follows.", {})
     found: MapPlan | None = ctx.scratch.get(_KEY)
     return found
 
