@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,17 +57,33 @@ class FrozenInputs:
         )
         self.labels = np.concatenate([ctx.data.y[train], np.full(unlabeled, -1, np.int64)])
 
+    def only(self, known: NDArray[np.bool_]) -> Self:
+        """Return inputs in which fewer labels are known: the other labeled images are as good as unlabeled.
+
+        Args:
+            known: Which of the labels that this fold may see are known, (labels,).
+        """
+        made = copy.copy(self)
+        made.labels = self.labels.copy()
+        made.labels[: len(known)][~known] = -1
+        return made
+
     def known(self, space: Space) -> tuple[FeatureMap, Array]:
-        """Return the map of a space and the mapped vectors of the labels, (labels, k)."""
+        """Return the map of a space and the mapped vectors of the labels that are known, (labels, k)."""
         feature_map, features = self._head(space)
-        count = len(self._made_of)
-        return feature_map, features[:count] if self._kept is None else features[:count][self._kept[:count]]
+        labeled = self._seen(features)
+        return feature_map, labeled[self.labels[: len(labeled)] >= 0]
 
     def apart(self, space: Space) -> tuple[Array, Array]:
-        """Return the mapped vectors of the labels, (labels, k), and of the pool, (pool, k)."""
+        """Return the mapped vectors of the known labels, (labels, k), and of the pool, (pool, k)."""
         _, labeled = self.known(space)
         _, features = self._head(space)
         return labeled, features[len(self._made_of) :]
+
+    def _seen(self, features: Array) -> Array:
+        """Return the rows of labeled images that this fold may see."""
+        labeled = features[: len(self._made_of)]
+        return labeled if self._kept is None else labeled[self._kept[: len(labeled)]]
 
     def carriers(self) -> tuple[PropagationInputs, ...]:
         """Return vectors and neighbor lists with each of the spaces first, as many as spaces."""

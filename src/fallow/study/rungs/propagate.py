@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fallow.methods import propagate
+from fallow.methods import PropagateOptions, Propagation, propagate
 from fallow.models import Branch, EmbeddingClassifier
 from fallow.record import Decision
 from fallow.study.candidates.frozen import FrozenCandidate
@@ -38,13 +38,8 @@ class PropagateRung(Rung):
         steps: int | None = None,
     ) -> Candidate:
         """Propagate once per space as the carrier of the head; all spaces make the graph."""
-        found, options, classes = FrozenInputs(ctx, fold), options_of(ctx), len(ctx.data.classes)
-        carriers = found.carriers()
-        done = [propagate(inputs, found.labels, classes, options) for inputs in carriers]
-        branches = [
-            Branch(space, inputs.feature_map, one.head)
-            for space, inputs, one in zip(found.spaces, carriers, done, strict=True)
-        ]
+        options = options_of(ctx)
+        branches, done = spread_heads(FrozenInputs(ctx, fold), options, len(ctx.data.classes))
         mix = np.mean([one.mix for one in done], axis=0)
         if fold is None:
             asked = ctx.config.propagate
@@ -78,3 +73,16 @@ class PropagateRung(Rung):
     ) -> Candidate:
         """Rebuild a candidate from its state."""
         return FrozenCandidate.from_state(tensors, meta, ctx.bank)
+
+
+def spread_heads(
+    found: FrozenInputs, options: PropagateOptions, classes: int
+) -> tuple[list[Branch], list[Propagation]]:
+    """Propagate once for each space as the carrier of the head, and return the heads and all that came out."""
+    carriers = found.carriers()
+    done = [propagate(inputs, found.labels, classes, options) for inputs in carriers]
+    branches = [
+        Branch(space, inputs.feature_map, one.head)
+        for space, inputs, one in zip(found.spaces, carriers, done, strict=True)
+    ]
+    return branches, done
