@@ -124,20 +124,20 @@ def test_images_larger_than_the_room_go_through_the_model_one_by_one(
     classifier, _, images = fitted
     deployed = load_bundle(_save(tmp_path / "model", classifier))
     monkeypatch.setattr(bundle, "default_workers", lambda: 4)
-    lock, inside, most, real = threading.Lock(), 0, [], deployed._probs
+    lock, inside, most, real = threading.Lock(), 0, [], deployed._outputs
 
-    def listen(image: Pixels, threads: int = 1) -> np.ndarray:
+    def listen(image: Pixels, *how: object) -> list[np.ndarray]:
         nonlocal inside
         with lock:
             inside += 1
             most.append(inside)
         time.sleep(0.01)  # long enough for others to come in, were they let
-        probs = real(image, threads)
+        said = real(image, *how)
         with lock:
             inside -= 1
-        return probs
+        return said
 
-    monkeypatch.setattr(deployed, "_probs", listen)
+    monkeypatch.setattr(deployed, "_outputs", listen)
     assert len(list(deployed.stream(range(40), lambda n: images[n]))) == 40
     assert max(most) > 1
     most.clear()
@@ -155,13 +155,13 @@ def test_no_more_threads_ask_than_the_process_may_use(
     deployed = load_bundle(_save(tmp_path / "model", classifier))
     monkeypatch.setattr(bundle, "cores", lambda: 1)
     asked: set[int] = set()
-    real = deployed._probs
+    real = deployed._outputs
 
     def listen(image: Pixels, threads: int = 1) -> np.ndarray:
         asked.add(threading.get_ident())
         return real(image, threads)
 
-    monkeypatch.setattr(deployed, "_probs", listen)
+    monkeypatch.setattr(deployed, "_outputs", listen)
     deployed.predict_probs(images[:40])
     assert len(asked) == 1
 

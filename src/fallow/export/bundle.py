@@ -254,11 +254,11 @@ class Deployed:
         if not len(images):
             return np.zeros((0, len(self.classes)), np.float32)
         if len(images) == 1:
-            return self._probs(images[0], cores())[None]
+            return self._outputs(images[0], threads=cores())[0][None]
         # Many images go side by side, a core each: faster than one after the other on all cores.
         self._session(1)  # made here once, and not by every thread
         with ThreadPoolExecutor(min(len(images), cores())) as pool:
-            return np.stack(list(pool.map(self._probs, images)))
+            return np.stack([said for (said,) in pool.map(self._outputs, images)])
 
     def stream(
         self, items: Iterable[Item], read: Callable[[Item], Pixels | None]
@@ -290,15 +290,17 @@ class Deployed:
                 return item, None
             _check(image, "an image")
             with room.taken(image.size):
-                return item, self._session(1).run(list(outputs), {IMAGE: image})
+                return item, self._outputs(image, outputs)
 
         room = _Room(_VALUES)
         self._session(1)  # made here once, and not by every thread
         yield from in_order(answer, items, default_workers())
 
-    def _probs(self, image: Pixels, threads: int = 1) -> NDArray[np.float32]:
-        probs: NDArray[np.float32] = self._session(threads).run([PROBS], {IMAGE: image})[0]
-        return probs
+    def _outputs(
+        self, image: Pixels, outputs: Sequence[str] = (PROBS,), threads: int = 1
+    ) -> list[NDArray[np.float32]]:
+        said: list[NDArray[np.float32]] = self._session(threads).run(list(outputs), {IMAGE: image})
+        return said
 
     def classifier(self) -> EmbeddingClassifier:
         """Return the heads, from ``model.safetensors``."""
