@@ -6,6 +6,7 @@ nearest valid key, and all errors of a config are gathered and shown at once.
 
 from fallow.config.base import Auto, Section
 from fallow.config.frozen import EmbedConfig, ProbeConfig, PropagateConfig, View
+from fallow.config.label import LABEL_FORMATS, LabelConfig
 from fallow.config.mistakes import build
 from fallow.config.names import LOGGERS, METHODS, PRETRAIN_METHODS, SUPPORTED_RUNGS
 from fallow.config.parse import dump_config, merge, nest, parse_duration, parse_set, read_config
@@ -23,6 +24,7 @@ from fallow.config.trained import (
 )
 
 __all__ = [
+    "LABEL_FORMATS",
     "LOGGERS",
     "METHODS",
     "PRETRAIN_METHODS",
@@ -32,6 +34,7 @@ __all__ = [
     "ChooseConfig",
     "EmbedConfig",
     "JointConfig",
+    "LabelConfig",
     "LogConfig",
     "NetworkConfig",
     "NoisyStudentConfig",

@@ -33,6 +33,7 @@ from fallow.study.rungs import RUNGS
 from fallow.study.stage import Stage, StagePlan, note_elapsed
 from fallow.study.trained.map_plan import recall_maps
 from fallow.study.trained.network import check_network
+from fallow.study.trained.tune import recall_tuning
 from fallow.tasks import classification_task
 from fallow.types import RungName
 
@@ -105,10 +106,11 @@ class Study:
 
     def rise(self) -> tuple[RungContext, RungName]:
         """Fit and measure every rung and return the context and the rung that was chosen; no test label is read."""
-        ctx = self._prepare()
+        ctx = self.prepare()
         if any(RUNGS[name].workload is not None for name in self.config.rung_names):
             check_network(ctx)
         recall_maps(ctx)
+        recall_tuning(ctx)
         self.folds = plan_folds(ctx.data, self.config.choose, self.config.seed, self.decisions)
         self.evidence = OutOfFold(ctx.data.labeled_ids, ctx.data.y, len(ctx.data.classes))
         self.judge = Judge(self.evidence, ctx.data.per_class, self.config.seed, self.without_prior)
@@ -138,7 +140,8 @@ class Study:
         self.evidence.write(self.run.path / "out_of_fold.parquet")
         return ctx, best
 
-    def _prepare(self) -> RungContext:
+    def prepare(self) -> RungContext:
+        """Read the data, plan what is embedded and return what rungs look at; nothing is fitted yet."""
         check_trackers(self.config.log.trackers)
         self.screen.stage("read")
         found = audit(self.source, progress=self.screen.progress)
@@ -255,7 +258,9 @@ class Study:
         trains = rung.workload.most > 0
         workload = Workload(asked, asked, asked) if trains and asked != "auto" else rung.workload
         cost = rung.estimate(ctx)
-        return Effort(name, share * self.pace.left, cost.seconds, workload, there, once=cost.once).plan()
+        seconds = share * self.pace.left
+        ahead = rung.prepare(ctx, seconds - cost.once, cost.seconds, workload, self.folds[:there])
+        return Effort(name, seconds, cost.seconds, workload, there, once=cost.once + ahead).plan()
 
     def _give_up(self, name: RungName, stage: Stage) -> None:
         """Leave out a rung whose training broke down, as a run that goes on will."""

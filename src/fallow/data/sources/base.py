@@ -126,6 +126,10 @@ class Source(ABC):
             ImageError: It cannot be read, or is no image.
         """
 
+    def file(self, uri: str) -> Path | None:
+        """Return the file behind ``uri``; None where it is none (an array in memory)."""
+        return None
+
     @abstractmethod
     def describe(self) -> str:
         """Return what was recognized, in one line."""

@@ -70,7 +70,11 @@ class FolderSource(Source):
 
     def open(self, uri: str) -> bytes:
         """Return the content of the file at ``uri``, relative to the folder."""
-        return read_image_file(real_path(self.root, uri), uri)
+        return read_image_file(self.file(uri), uri)
+
+    def file(self, uri: str) -> Path:
+        """Return the file at ``uri``, relative to the folder."""
+        return real_path(self.root, uri)
 
     def _descend(self) -> str:
         """Return the folder to start in: data sets are often unpacked into one folder too many."""

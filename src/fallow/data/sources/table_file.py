@@ -100,7 +100,11 @@ class TableFileSource(Source):
 
     def open(self, uri: str) -> bytes:
         """Return the content of the file at ``uri``, relative to the list."""
-        return read_image_file(real_path(self._folder, uri), uri)
+        return read_image_file(self.file(uri), uri)
+
+    def file(self, uri: str) -> Path:
+        """Return the file at ``uri``, relative to the list."""
+        return real_path(self._folder, uri)
 
     def rows(self) -> Iterator[pa.RecordBatch]:
         """Yield one row per line.

@@ -1,0 +1,120 @@
+"""What a model says of a pool: one label an image, how sure it is, and whether it may be trained on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from fallow.errors import RunError
+from fallow.record.rundir import atomic_path
+
+Verdict = Literal["accept", "doubtful", "foreign"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+"""``accept``: may be trained on. ``doubtful``: a person should look. ``foreign``: seems to be of no class at all."""
+COLUMNS = ("path", "label", "probability", "weight", "verdict", "agreement", "ood_score")
+
+
+@dataclass(frozen=True, eq=False)
+class PoolLabels:
+    """Labels of a pool, in the order of its images.
+
+    Attributes:
+        classes: Class names in the order of the columns of ``probs``.
+        ids: Names of the images, relative to the data.
+        probs: float32 (n, classes), what the model says of each image; the label is the likeliest class.
+        probability: float64 (n,), calibrated probability that the label is right.
+        agreement: float64 (n,), share of views, neighbors and models that name the same class; NaN where nothing was asked.
+        ood_score: float64 (n,), 0 (as near to the labels as labels are to each other) to 1 (farther than any).
+        verdict: int8 (n,), positions in `VERDICTS`.
+    """
+
+    classes: tuple[str, ...]
+    ids: tuple[str, ...]
+    probs: NDArray[np.float32]
+    probability: NDArray[np.float64]
+    agreement: NDArray[np.float64]
+    ood_score: NDArray[np.float64]
+    verdict: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def guess(self) -> NDArray[np.int64]:
+        """Position of the label in ``classes``, (n,)."""
+        return self.probs.argmax(1)
+
+    @cached_property
+    def weight(self) -> NDArray[np.float64]:
+        """How much a label should count in training, (n,): its probability, and 0 where it was not accepted."""
+        return np.where(self.verdict == 0, self.probability, 0.0)
+
+    def where(self, verdict: Verdict) -> NDArray[np.int64]:
+        """Return the rows of one verdict."""
+        return np.flatnonzero(self.verdict == VERDICTS.index(verdict))
+
+    def label(self, row: int) -> str:
+        """Return the label of one image."""
+        return self.classes[int(self.guess[row])]
+
+    def table(self, soft: bool = False) -> pa.Table:
+        """Return the columns of ``labels.csv`` (`COLUMNS`) as an arrow table.
+
+        Args:
+            soft: Add ``probabilities``, those of all classes.
+        """
+        values: list[Any] = [
+            pa.array(self.ids, pa.string()),
+            pa.array(np.asarray(self.classes, object)[self.guess], pa.string()),
+            *(pa.array(np.round(v, 6)) for v in (self.probability, self.weight)),
+            pa.array(np.asarray(VERDICTS, object)[self.verdict], pa.string()),
+            *(pa.array(np.round(v, 6), from_pandas=True) for v in (self.agreement, self.ood_score)),
+        ]
+        made = pa.table(dict(zip(COLUMNS, values, strict=True)))
+        if soft:
+            flat = pa.array(np.ascontiguousarray(self.probs, np.float32).reshape(-1))
+            made = made.append_column(
+                "probabilities", pa.FixedSizeListArray.from_arrays(flat, len(self.classes))
+            )
+        return made
+
+    def write(self, path: Path) -> None:
+        """Write everything as one Parquet file, the class names in its metadata."""
+        table = self.table(soft=True).replace_schema_metadata({"classes": json.dumps(self.classes)})
+        with atomic_path(path) as temporary:
+            pq.write_table(table, temporary)
+
+    @classmethod
+    def read(cls, path: Path) -> PoolLabels:
+        """Read what `write` wrote.
+
+        Raises:
+            RunError: The file is missing or was not written by `write`.
+        """
+        try:
+            table = pq.read_table(path)
+            classes = tuple(json.loads(table.schema.metadata[b"classes"]))
+            flat = table["probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            verdicts = {name: position for position, name in enumerate(VERDICTS)}
+            return cls(
+                classes,
+                tuple(table["path"].to_pylist()),
+                np.asarray(flat, np.float32).reshape(-1, len(classes)),
+                *(
+                    np.asarray(table[name].to_numpy(), np.float64)
+                    for name in ("probability", "agreement", "ood_score")
+                ),
+                np.array([verdicts[word] for word in table["verdict"].to_pylist()], np.int8),
+            )
+        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+            raise RunError(
+                f"'{path}' cannot be read as labels ({error}): give the folder that `fallow label` wrote"
+            ) from error
