@@ -157,9 +157,9 @@ def test_no_more_threads_ask_than_the_process_may_use(
     asked: set[int] = set()
     real = deployed._outputs
 
-    def listen(image: Pixels, threads: int = 1) -> np.ndarray:
+    def listen(image: Pixels, *how: object) -> list[np.ndarray]:
         asked.add(threading.get_ident())
-        return real(image, threads)
+        return real(image, *how)
 
     monkeypatch.setattr(deployed, "_outputs", listen)
     deployed.predict_probs(images[:40])
