@@ -13,14 +13,20 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from fallow._version import __version__
-from fallow.cli.commands import command, predict_command, train_command
+from fallow.cli.commands import command, predict_command, run_command
 from fallow.cli.help import FIRST_STEPS, HELP, USAGE, block, epilogue
+from fallow.config import TrainConfig
 from fallow.errors import FallowError
+
+_TRAIN_ON = (
+    "Folder of images (class folders; or train/ val/ test/ unlabeled/), or a CSV of path,label. In a CSV a path without a "
+    "label is an unlabeled image."
+)
 
 
 def build_app() -> App:
     """Return the command line application."""
-    from fallow.verbs import demo, doctor, evaluate, export, init, methods_table
+    from fallow.verbs import demo, doctor, evaluate, export, init, methods_table, train
 
     app = App(
         name="fallow",
@@ -31,7 +37,7 @@ def build_app() -> App:
         result_action="return_value",
     )
     commands = {
-        "train": train_command(),
+        "train": run_command(train, TrainConfig, _TRAIN_ON),
         "predict": predict_command(),
         "evaluate": command(evaluate),
         "export": command(export),

@@ -14,24 +14,29 @@ from typing import IO, Annotated, Any
 from cyclopts import Parameter
 
 from fallow.cli.options import and_json, keyword, options, signed
-from fallow.config import TrainConfig
+from fallow.config import RunConfig
 from fallow.errors import DataError, RunError
 
-_TRAIN_ONLY = {"config", "set_", "resume", "json", "quiet"}
+_NO_FIELDS = {"config", "set_", "resume", "json", "quiet"}
 
 
-def train_command() -> Any:
-    """Make the command of `fallow.train`, whose options are the fields of the config."""
-    from fallow.verbs.train import train
+def run_command(verb: Callable[..., Any], model: type[RunConfig], what: str) -> Any:
+    """Make the command of a verb that makes a run, whose options are the fields of its config.
+
+    Args:
+        verb: Takes data, ``config``, ``resume``, ``set``, ``show`` and the fields of the config.
+        model: The config.
+        what: What the data is, for the help.
+    """
 
     def run(data: str, **given: Any) -> None:
         from fallow.config import nest, parse_set
 
         as_json, quiet = given.pop("json", False), given.pop("quiet", False)
         values = nest(
-            {k.replace("__", "."): v for k, v in given.items() if k not in _TRAIN_ONLY and v is not None}
+            {k.replace("__", "."): v for k, v in given.items() if k not in _NO_FIELDS and v is not None}
         )
-        result = train(
+        result = verb(
             data,
             config=given.get("config"),
             resume=given.get("resume", False),
@@ -42,19 +47,12 @@ def train_command() -> Any:
         )
         _print(result, as_json)
 
+    data = inspect.Parameter(
+        "data", inspect.Parameter.POSITIONAL_ONLY, annotation=Annotated[str, Parameter(help=what)]
+    )
     parameters = [
-        inspect.Parameter(
-            "data",
-            inspect.Parameter.POSITIONAL_ONLY,
-            annotation=Annotated[
-                str,
-                Parameter(
-                    help="Folder of images (class folders; or train/ val/ test/ unlabeled/), or a CSV of path,label. "
-                    "In a CSV a path without a label is an unlabeled image."
-                ),
-            ],
-        ),
-        *options(TrainConfig),
+        data,
+        *options(model),
         keyword(
             "config",
             Path | None,
@@ -69,10 +67,10 @@ def train_command() -> Any:
             metavar="KEY=VALUE",
         ),
         keyword("resume", bool, "Go on with the run in --out where it was stopped.", default=False),
-        keyword("json", bool, "Print result.json instead of the last screen.", default=False),
+        keyword("json", bool, "Print the result as JSON instead of the last screen.", default=False),
         keyword("quiet", bool, "Print the end only, nothing while it runs.", default=False),
     ]
-    return signed(run, parameters, train)
+    return signed(run, parameters, verb)
 
 
 def command(verb: Callable[..., Any]) -> Any:

@@ -1,0 +1,209 @@
+"""What verbs that make a run share: its folder, what was asked of it, going on with it, and what a stop leaves."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from fallow.config import RunConfig, build, dump_config, merge, nest, read_config
+from fallow.errors import ConfigError, DataError, RunError, WeightsError
+from fallow.record import RunDir, read_json, write_json
+from fallow.record.rundir import LOCK, write_bytes
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fallow.models import Backbone
+
+Show = Literal["auto", "lines", "nothing"]
+"""What is told on stderr: a picture on a terminal and plain lines elsewhere; plain lines everywhere; nothing."""
+
+_SIZE = 160
+"""Side in pixels that a user's own network is fed with where nobody said."""
+
+
+def check_show(show: str) -> None:
+    """Make sure that there is such a way to tell what goes on.
+
+    Raises:
+        ConfigError: There is not.
+    """
+    if show not in get_args(Show):
+        raise ConfigError(f"show='{show}' is not known: give {', '.join(get_args(Show))}")
+
+
+def asked_for(
+    model: type[RunConfig],
+    config: str | Path | None,
+    options: Mapping[str, Any],
+    pinned: Mapping[str, Any] | None,
+    over: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]] = merge,
+) -> dict[str, Any]:
+    """Return what was asked for, in a file, as options and as dotted keys, each over the one before.
+
+    Raises:
+        ConfigError: The file cannot be read, or something in it is wrong: that is said with the file's name.
+    """
+    written = read_config(Path(config)) if config else {}
+    build(model, written, f"'{config}'")
+    return over(written, merge(options, nest(pinned or {})))
+
+
+@contextmanager
+def at_work(
+    run: RunDir, data: Any, verb: str, resume: bool, left: Callable[[RunDir, str], str]
+) -> Iterator[None]:
+    """Release the run at the end; say how to go on where it is stopped; remove it where nothing was computed.
+
+    Args:
+        run: Locked for this process.
+        data: What it works on.
+        verb: Its command.
+        resume: It was there before.
+        left: Says what a run that was stopped has left, from the run and its quoted path.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not resume:
+            _clean(run, error)
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(_kept(run, data, verb, left)) from None
+        raise
+    finally:
+        run.release()
+
+
+def _kept(run: RunDir, data: Any, verb: str, left: Callable[[RunDir, str], str]) -> str:
+    """Say what a run that was stopped has left, and how to go on."""
+    named = shlex.quote(str(data)) if isinstance(data, str | Path) else "DATA"
+    where = shlex.quote(str(run.path))
+    command = f"fallow {verb} {named} --out {where}"
+    if not run.path.is_dir():
+        return f"stopped before anything was computed; start again with  {command}"
+    return f"stopped; {left(run, where)}; go on with  {command} --resume"
+
+
+def open_run(
+    verb: str, model: type[RunConfig], data: Any, given: dict[str, Any], resume: bool
+) -> tuple[RunDir, dict[str, Any]]:
+    """Make the run directory, or find the one to go on with, and return what was asked of it.
+
+    Args:
+        verb: The command.
+        model: Its config.
+        data: What it works on.
+        given: What was asked for now.
+        resume: Go on with the run in ``out``.
+
+    Raises:
+        ConfigError: An option is wrong, or differs from those of the run to go on with.
+        RunError: There is no run to go on with, it is another command's or on other data, or a new one cannot be made.
+    """
+    settings = build(model, given, "the options")
+    asked = settings.model_dump(mode="json", exclude_unset=True)
+    if resume:
+        return _going_on(verb, settings, asked, data)
+    shown = str(data) if isinstance(data, str | Path) else type(data).__name__
+    if isinstance(data, str | Path) and not Path(data).exists():
+        from fallow.data import open_source
+
+        open_source(data)  # says what is wrong, before a directory is made
+    run = RunDir.create(settings.out or _fresh())
+    request = {"verb": verb, "data": shown, "config": asked}
+    if isinstance(data, str | Path):
+        request["path"] = str(Path(data).resolve())  # a run may go on from another folder
+    try:
+        write_json(run.path / "request.json", request)
+        write_bytes(run.config, dump_config(settings.model_dump(mode="json")).encode())
+    except BaseException:
+        shutil.rmtree(run.path, ignore_errors=True)  # without these two it is no run and could not be resumed
+        raise
+    return run, request
+
+
+def _going_on(
+    verb: str, settings: RunConfig, asked: dict[str, Any], data: Any
+) -> tuple[RunDir, dict[str, Any]]:
+    out = settings.out
+    if out is None:
+        raise ConfigError("--resume needs --out, the run to go on with")
+    if not out.exists():
+        raise RunError(f"there is no run '{out}' to go on with: leave --resume out to start it")
+    run = RunDir.open(out)
+    run.sweep()
+    request = read_json(run.path / "request.json")
+    by = request.get("verb", "train")
+    if by != verb:
+        raise RunError(f"the run '{out}' was started by  fallow {by}: go on with that command")
+    changed = [
+        k for k in asked if k != "out" and merge(request["config"], {k: asked[k]}) != request["config"]
+    ]
+    if changed:
+        raise ConfigError(
+            f"--resume goes on with the options of '{out}', and {', '.join(changed)} differs from them: leave it out"
+        )
+    if isinstance(data, str | Path) and not _same_data(data, request):
+        raise ConfigError(
+            f"the run '{out}' was started on '{request['data']}', not on '{data}': give the same data"
+        )
+    return run, request
+
+
+def _same_data(data: str | Path, request: dict[str, Any]) -> bool:
+    """Say whether ``data`` is what the run was started on, however it is written and wherever it is asked from."""
+    return str(data) == request["data"] or str(Path(data).resolve()) == request.get(
+        "path", str(Path(request["data"]).resolve())
+    )
+
+
+def _fresh() -> Path:
+    """Return ``runs/<two words>``, the first that is free."""
+    from fallow.verbs.names import names
+
+    for name in names():
+        path = Path("runs") / name
+        if not path.exists():
+            return path
+    raise RunError("runs/ is full of runs: give a folder with --out")
+
+
+def own_backbone(model: nn.Module | Backbone | None, size: int | str, instead: str) -> Backbone | None:
+    """Make a backbone of the user's network; a plain module is taken to want ImageNet-normalized images.
+
+    Args:
+        model: What was handed in.
+        size: Side in pixels that was asked for, or ``auto``.
+        instead: How a timm model is named.
+
+    Raises:
+        ConfigError: It is no network.
+    """
+    from torch import nn
+
+    from fallow.models import Backbone, from_module
+    from fallow.models.backbones import IMAGENET_MEAN, IMAGENET_STD
+
+    if model is None or isinstance(model, Backbone):
+        return model
+    if not isinstance(model, nn.Module):
+        raise ConfigError(
+            f"model= takes a network (a torch Module), not a {type(model).__name__}: a timm model is named by {instead}"
+        )
+    side = size if isinstance(size, int) else _SIZE
+    return from_module(model, size=side, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+
+
+def _clean(run: RunDir, error: BaseException) -> None:
+    """Remove a run directory in which nothing has been computed, so that the same command can be given again."""
+    made = {"config.yaml", "request.json", LOCK}
+    if isinstance(error, DataError | ConfigError | WeightsError):  # to be mended and given again, not resumed
+        made |= {"audit.json", "splits.parquet", "plan.json", "clock.jsonl", "decisions.json", "stages"}
+    if not run.path.is_dir() or any(run.path.glob("stages/*/*.safetensors")):
+        return
+    if {p.name for p in run.path.iterdir()} <= made:
+        shutil.rmtree(run.path, ignore_errors=True)
