@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fallow.record.rundir import atomic_path
+from fallow.record.rundir import write_bytes
 from fallow.report import audit_view, cluster_map, explain, view
 from fallow.report.data import ReportData
 from fallow.report.words import counts_line, percent
@@ -33,16 +33,23 @@ def write_report(path: Path, data: ReportData) -> None:
     Raises:
         RunError: The disk is full.
     """
-    page = render(data).encode("utf-8", "replace")  # file names may hold what is not Unicode
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(page)
+    write_page(path, render(data))
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a page, replaced atomically.
+
+    Raises:
+        RunError: The disk is full.
+    """
+    write_bytes(path, text.encode("utf-8", "replace"))  # file names may hold what is not Unicode
 
 
 def render(data: ReportData) -> str:
     """Return the page as text."""
     result = data.result
-    environment = _environment()
-    script = _source(environment, "map.js")
+    environment = page_environment()
+    script = own_file(environment, "map.js")
     same = result.chosen.rung == result.labels_only.rung
     drawing = cluster_map.cluster_map(data.map_points, data.classes, data.map_names, same)
     strengths, reach = view.reach_table(data.reach)
@@ -74,7 +81,7 @@ def render(data: ReportData) -> str:
         open_entries=audit_view.OPEN,
         splits=splits,
         class_rows=class_rows,
-        style=_source(environment, "style.css"),
+        style=own_file(environment, "style.css"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
@@ -86,7 +93,8 @@ def script_json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """Return what renders templates: everything escaped, and what a template asks for must be there."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -106,7 +114,7 @@ def _environment() -> Environment:
     return environment
 
 
-def _source(environment: Environment, name: str) -> str:
+def own_file(environment: Environment, name: str) -> str:
     """Return a file of our own as it is."""
     assert environment.loader is not None
     return environment.loader.get_source(environment, name)[0].strip()
