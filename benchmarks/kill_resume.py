@@ -1,13 +1,17 @@
-"""Killed anywhere, resumed: the same result.
+"""Killed anywhere, resumed: the same result. The same seed twice: the same result.
 
-    python benchmarks/kill_resume.py [--kills 20] [--seed 0] [--backbone pixels] [--out benchmarks/results/kill_resume.json]
+    python benchmarks/kill_resume.py --data DIR [--runs 10] [--seed 0] [--network small_resnet_16]
 
-Runs ``fallow train`` on digits (2 labels a class) once without a disturbance. Then, for each of N moments spread at
-random over the time from its first file to its end (and one before), starts it again, kills it at that moment with
-SIGKILL, and goes on with ``--resume`` (or the same command, where the kill came before there was a run to go on with).
-Every third run is killed twice. Compared with the undisturbed run: ``result.json`` without times, every decision, the
-out-of-fold posteriors, and the model's tensors and ONNX file, to the bit. The budget is generous, so that no cut depends
-on the clock; every run has a cache of its own, so that vectors are lost to the kill as well.
+Runs ``fallow train`` on digits (4 labels a class, 150 unlabeled images, pinned steps) twice without a disturbance, and compares
+the two. Then runs it ten times more, each killed with SIGKILL at a random moment of every phase: while it reads, while it
+embeds, in each of the six rungs, and after them; after each kill it goes on with ``--resume`` (or the same command, where the
+kill came before there was a run to go on with). Compared with the undisturbed run: ``result.json`` without times (figures and
+choice), every decision, the out-of-fold posteriors and the refitted tensors of all rungs, and the model's tensors and ONNX file, to the bit.
+
+Moments are drawn from the time that a phase took undisturbed; where a machine was so fast that a phase was over, the kill
+counts for the phase that it struck. Checkpoints are written as often as that is possible, so that fits go on in their middle.
+The budget is generous, so that no cut depends on the clock; every run has a cache of its own, so that vectors are lost to
+the kill as well.
 
 One difference is allowed and counted: a kill between the note "the test labels are being read" and the scores leaves one
 read more in ``test_reads``, because they were read.
@@ -24,53 +28,85 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from protocol import RESULTS, draw, load
 from safetensors.numpy import load_file
 
-from fallow.verbs.demo import write_digits
-
-RESULTS = Path(__file__).parent / "results" / "kill_resume.json"
-
-
-asked = ["--offline", "--budget", "5m", "--set", "choose.repeats=3"]
-
-
-def command(data: Path, out: Path, *more: str) -> list[str]:
-    program = "from fallow.cli import main; main()"
-    return [sys.executable, "-c", program, "train", str(data), "--out", str(out), "--json", *asked, *more]
-
-
-def start(data: Path, out: Path, cache: Path, *more: str) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "FALLOW_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen(command(data, out, *more), env=environment, stdout=quiet, stderr=subprocess.PIPE)
+RUNGS = ("probe", "propagate", "finetune", "joint", "noisy_student", "ensemble")
+PHASES = ("read", "embed", *RUNGS, "report")
+PINNED = {
+    "choose.folds": 2,
+    "choose.repeats": 1,
+    "optimization.steps": 40,
+    "optimization.batch_size": 16,
+    "optimization.unlabeled_ratio": 2,
+    "noisy_student.rounds": 2,
+}
+PROGRAM = (
+    "import fallow.engine.loop as loop; loop._CHECKPOINT_SECONDS = 0.0; from fallow.cli import main; main()"
+)
 
 
-def go_on(data: Path, out: Path, cache: Path) -> subprocess.Popen[bytes]:
-    return start(data, out, cache, *(["--resume"] if (out / "config.yaml").is_file() else []))
+class Job:
+    """One ``fallow train`` and where it writes."""
+
+    def __init__(self, data: Path, out: Path, network: str) -> None:
+        self.data, self.out, self.network = data, out, network
+        self.cache = out.with_name(f"{out.name}-cache")
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start the run, or go on with it."""
+        command = [sys.executable, "-c", PROGRAM, "train", str(self.data), "--out", str(self.out)]
+        command += ["--json", "--offline", "--budget", "2h", "--backbone", "pixels"]
+        command += ["--set", f"network.backbone={self.network}"]
+        for key, value in PINNED.items():
+            command += ["--set", f"{key}={value}"]
+        if (self.out / "config.yaml").is_file():
+            command.append("--resume")
+        environment = {**os.environ, "FALLOW_CACHE": str(self.cache), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    def phase(self) -> str:
+        """Say how far the run has come."""
+        if (self.out / "out_of_fold.parquet").is_file():
+            return "report"
+        stages = sorted(p.name for p in self.out.glob("stages/*"))
+        if stages:
+            return stages[-1].partition("-")[2]
+        return "embed" if (self.out / "audit.json").is_file() else "read"
 
 
-def kill_after(process: subprocess.Popen[bytes], out: Path, seconds: float) -> bool:
-    """Kill a process some seconds after it began to write to ``out``; False when it ended by itself before.
+def undisturbed(job: Job) -> dict[str, float]:
+    """Run to the end and return the seconds that each phase took."""
+    process, seen, begun = job.start(), {}, time.monotonic()
+    while process.poll() is None:
+        seen.setdefault(job.phase(), time.monotonic())
+        time.sleep(0.005)
+    finish(process)
+    seen["read"] = begun
+    ends = [*list(seen.values())[1:], time.monotonic()]
+    return {name: end - start for (name, start), end in zip(seen.items(), ends, strict=True)}
 
-    Negative seconds strike before: while Python still reads its modules.
-    """
-    if seconds < 0:
-        seconds = -seconds
-    else:
-        while not (out / "config.yaml").is_file() and process.poll() is None:
-            time.sleep(0.005)
+
+def kill_in(job: Job, phase: str, seconds: float) -> str:
+    """Kill the run some seconds after it came to a phase; return the phase that was struck, empty if it ended before."""
+    process, reached = job.start(), PHASES.index(phase)
+    while PHASES.index(job.phase()) < reached and process.poll() is None:
+        time.sleep(0.002)
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
-        process.wait()
-        return True
-    return False
+        process.communicate()
+        return job.phase()
+    finish(process)
+    return ""
 
 
 def finish(process: subprocess.Popen[bytes]) -> None:
@@ -89,119 +125,107 @@ def read(path: Path) -> Any:
     return without_times(json.loads(path.read_text(encoding="utf-8")))
 
 
-def stage_of(out: Path) -> str:
-    """Say how far a killed run had come."""
-    if not (out / "config.yaml").is_file():
-        return "start"
-    if (out / "report.html").is_file():
-        return "report written"
-    for name, words in (("test.json", "report"), ("choice.json", "test"), ("out_of_fold.parquet", "choice")):
-        if (out / name).is_file():
-            return words
-    stages = sorted((out / "stages").glob("*")) if (out / "stages").is_dir() else []
-    if not stages:
-        return "embed" if (out / "audit.json").is_file() else "read"
-    last = stages[-1]
-    folds = len(list(last.glob("fold-*")))
-    return f"{last.name}: {'export' if (last / 'final.json').is_file() else f'{folds} folds'}"
+def same_tensors(one: Path, other: Path) -> bool:
+    left, right = load_file(one), load_file(other)
+    return left.keys() == right.keys() and all(np.array_equal(a, right[name]) for name, a in left.items())
 
 
 def compare(one: Path, other: Path) -> dict[str, Any]:
     """Return what agrees between two finished runs."""
     left, right = read(one / "result.json"), read(other / "result.json")
     reads = left.pop("test_reads"), right.pop("test_reads")
-    tensors = [load_file(run / "model" / "model.safetensors") for run in (one, other)]
-    same_tensors = tensors[0].keys() == tensors[1].keys() and all(
-        np.array_equal(array, tensors[1][name]) for name, array in tensors[0].items()
-    )
     graphs = [hashlib.sha256((run / "model" / "model.onnx").read_bytes()).hexdigest() for run in (one, other)]
     tables = [pq.read_table(run / "out_of_fold.parquet").to_pylist() for run in (one, other)]
     return {
         "result": left == right,
         "decisions": read(one / "decisions.json") == read(other / "decisions.json"),
         "posteriors": tables[0] == tables[1],
-        "tensors": same_tensors,
+        "refits": all(
+            same_tensors(one / name, other / name)
+            for name in sorted(str(p.relative_to(one)) for p in one.glob("stages/*/final.safetensors"))
+        ),
+        "tensors": same_tensors(one / "model" / "model.safetensors", other / "model" / "model.safetensors"),
         "onnx": graphs[0] == graphs[1],
         "leftovers": len([p for p in other.rglob(".*") if p.name.endswith(".part")]),
         "more_reads": len(reads[1]) - len(reads[0]),
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Kill a run anywhere, resume it, compare.")
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--backbone", default="pixels", help="pixels: seconds a run; auto: what a user gets")
-    options = parser.parse_args()
-    asked.extend(["--backbone", options.backbone])
-    rng = np.random.default_rng(options.seed)
-    with tempfile.TemporaryDirectory(prefix="fallow-kill-") as folder:
-        work = Path(folder)
-        data = work / "digits"
-        write_digits(data)
-        process = start(data, work / "whole", work / "cache-whole")
-        while not (work / "whole" / "config.yaml").is_file():
-            time.sleep(0.005)
-        begun = time.monotonic()
-        finish(process)
-        length = time.monotonic() - begun
-        whole = work / "whole"
-        ladder = (whole / "test.json").stat().st_mtime - (whole / "request.json").stat().st_mtime
-        print(
-            f"undisturbed: {length:.1f} s, {ladder:.1f} s of them before the report; chosen {read(work / 'whole' / 'result.json')['chosen']['rung']}"
-        )
-        rows = [
-            strike(work, data, number, options.kills, (ladder, length), rng)
-            for number in range(options.kills)
-        ]
-    good = [r for r in rows if r["same"]]
-    print(f"\n{len(good)} of {len(rows)} killed and resumed runs ended as the undisturbed one did")
-    summary = {
-        "kills": sum(len(r["killed_at"]) for r in rows),
-        "runs": len(rows),
-        "same": len(good),
-        "runs_with_more_test_reads": sum(r["more_reads"] > 0 for r in rows),
-        "seconds_undisturbed": round(length, 1),
-        "seed": options.seed,
-        "backbone": options.backbone,
-        "rows": rows,
-    }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    if len(good) < len(rows):
-        raise SystemExit(1)
+def agree(found: dict[str, Any]) -> bool:
+    same = all(found[k] for k in ("result", "decisions", "posteriors", "refits", "tensors", "onnx"))
+    return same and not found["leftovers"]
 
 
 def strike(
-    work: Path, data: Path, number: int, kills: int, lengths: tuple[float, float], rng: np.random.Generator
+    job: Job, lengths: dict[str, float], whole: Path, rng: np.random.Generator, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Kill one run once or twice, finish it, compare it with the undisturbed one."""
-    out, cache = work / f"run-{number}", work / f"cache-{number}"
-    # One moment in each of N equal parts, random and everywhere; the first before there is a directory. Every other
-    # one strikes before the test scores are written: the report, which comes after, takes the longest.
-    length = lengths[number % 2]
-    moments = [float((number - 1 + rng.random()) / (kills - 1) * length)] if number else [-0.5]
-    if number % 3 == 2:
-        moments.append(float(rng.random() * length))
-    struck, where = [], []
-    for moment in moments:
-        if kill_after(go_on(data, out, cache), out, moment):
-            struck.append(round(moment, 2))
-            where.append(stage_of(out))
-    finish(go_on(data, out, cache))
-    found = compare(work / "whole", out)
-    same = (
-        all(found[k] for k in ("result", "decisions", "posteriors", "tensors", "onnx"))
-        and not found["leftovers"]
-    )
-    row = {"killed_at": struck, "during": where, "same": same, **found}
-    print(
-        f"{number + 1:3d}  {', '.join(f'{m:5.1f} s  {w}' for m, w in zip(struck, where, strict=True)):50s} "
-        f"{'same' if same else f'DIFFERS {found}'}",
-        flush=True,
-    )
+    """Kill one run once in every phase, finish it, compare it with the undisturbed one."""
+    struck = []
+    for phase in PHASES:
+        moment = float(rng.random() * lengths[phase])
+        if where := kill_in(job, phase, moment):
+            struck.append({"phase": where, "seconds": round(moment, 3)})
+            fits = job.out.rglob("checkpoint.safetensors")
+            struck[-1]["in_a_fit"] = any(True for _ in fits)
+    finish(job.start())
+    found = compare(whole, job.out)
+    row = {"killed": struck, "same": agree(found), **found}
+    say(f"killed in {', '.join(one['phase'] for one in struck)}: {'same' if row['same'] else found}")
     return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=Path(".data"))
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=RESULTS / "kill_resume.json")
+    parser.add_argument(
+        "--network", default="small_resnet_16", help="or a timm name: its last blocks, on kept maps"
+    )
+    options = parser.parse_args()
+    rng = np.random.default_rng(options.seed)
+    with tempfile.TemporaryDirectory(prefix="fallow-kill-") as folder:
+        work = Path(folder)
+        data = work / "data.csv"
+        draw(load("digits", options.data.resolve()), 4, options.seed, "dev", pool=150).write_csv(data)
+        whole = Job(data, work / "whole", options.network)
+        lengths = undisturbed(whole)
+        chosen = read(whole.out / "result.json")["chosen"]["rung"]
+        told = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in lengths.items())
+        print(f"undisturbed: {told}; chosen {chosen}", flush=True)
+        twin = Job(data, work / "twin", options.network)
+        undisturbed(twin)
+        twice = compare(whole.out, twin.out)
+        print(f"the same seed twice: {'same' if agree(twice) else twice}", flush=True)
+        rows: list[dict[str, Any]] = []
+        for number in range(options.runs):
+            job = Job(data, work / f"run-{number}", options.network)
+            rows.append(strike(job, lengths, whole.out, rng, lambda said: print(said, flush=True)))
+            kills = Counter(one["phase"] for row in rows for one in row["killed"])
+            summary = {
+                "runs": len(rows),
+                "same": sum(row["same"] for row in rows),
+                "kills": sum(kills.values()),
+                "kills_by_phase": dict(kills),
+                "kills_inside_a_fit": sum(one["in_a_fit"] for row in rows for one in row["killed"]),
+                "runs_with_more_test_reads": sum(row["more_reads"] > 0 for row in rows),
+                "same_seed_twice": agree(twice),
+                "seconds_undisturbed": {name: round(seconds, 1) for name, seconds in lengths.items()},
+                "chosen": chosen,
+                "seed": options.seed,
+                "network": options.network,
+                "rows": rows,
+            }
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    print(
+        f"\n{summary['same']} of {len(rows)} killed runs ({summary['kills']} kills) ended as the undisturbed one did"
+    )
+    if summary["same"] < len(rows) or not summary["same_seed_twice"]:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

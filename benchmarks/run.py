@@ -23,7 +23,7 @@ STEPS: dict[str, list[str]] = {
     "demo": ["demo.py"],
     "budget": ["budget.py", "--data", "{data}"],
     "parity": ["onnx_parity.py", "--data", "{data}"],
-    "kill": ["kill_resume.py"],
+    "kill": ["kill_resume.py", "--data", "{data}"],
     "pool": ["large_pool.py"],
     "speed": ["embed_speed.py", "{data}/ucmerced", "--out", str(HERE / "results" / "embed_speed.json")],
     "augment": ["augment_speed.py", "--out", str(HERE / "results" / "augment_speed.json")],
