@@ -9,7 +9,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from fallow.engine.ema import Ema
-from fallow.methods import Batch, Method, Step, TeacherKind
+from fallow.methods import Batch, Method, Step, Teacher, TeacherKind
+from fallow.models import encode_tokens
 
 
 class Student(Protocol):
@@ -53,20 +54,29 @@ class LoopContext:
         fabric: Processes.
         trainee: Network and method, not wrapped.
         ema: Their moving average, if one is kept.
-        follows: Who the teacher is.
+        follows: Who the teacher of a joint method is.
         total_steps: Steps planned in all.
+        slow: How the teacher of a pretraining method answers; None: it has none.
     """
 
     def __init__(
-        self, fabric: Fabric, trainee: Trainee, ema: Ema | None, follows: TeacherKind, total_steps: int
+        self,
+        fabric: Fabric,
+        trainee: Trainee,
+        ema: Ema | None,
+        follows: TeacherKind,
+        total_steps: int,
+        slow: Teacher | None = None,
     ) -> None:
-        self.step, self.total_steps, self.world_size = 0, total_steps, fabric.world_size
+        self._slow = slow
+        self.step, self.total_steps = 0, total_steps
+        self.rank, self.world_size = fabric.global_rank, fabric.world_size
         self._fabric, self._trainee, self._ema = fabric, trainee, ema
         self.follows: TeacherKind = "self" if ema is None else follows
 
     def features(self, *images: Tensor) -> tuple[Any, ...]:
-        """Run the student's backbone on all images in one pass."""
-        return _apart(_student(self._trainee.network).features(torch.cat(images)), images)
+        """Run the student's backbone on all images in one pass, or one a size."""
+        return _by_size(self._trainee.network, images)
 
     def head(self, features: Any) -> Any:
         """Run the student's head."""
@@ -76,6 +86,32 @@ class LoopContext:
         """Run the student on all images in one pass."""
         network = _student(self._trainee.network)
         return _apart(network.head(network.features(torch.cat(images))), images)
+
+    @torch.no_grad()
+    def teacher_features(self, *images: Tensor) -> tuple[Any, ...]:
+        """Run the backbone of the moving average on all images in one pass, or one a size."""
+        return _by_size(self._average().network, images)
+
+    def teacher_method(self) -> Any:
+        """Return the method as the moving average has it."""
+        return self._average().method
+
+    def tokens(self, images: Tensor, *, of_teacher: bool = False, **hiding: Tensor | None) -> Tensor:
+        """Return the tokens of images, some of them hidden."""
+        return encode_tokens(
+            self._average().network if of_teacher else self._trainee.network, images, **hiding
+        )
+
+    def _average(self) -> Trainee:
+        """Return the moving average, its BatchNorms in the mode that the method asks for."""
+        if self._ema is None or self._slow is None:
+            raise RuntimeError("the method asks for a teacher and has not said so (PretrainMethod.teacher)")
+        average = self._ema.module
+        assert isinstance(average, Trainee)
+        for own, student in zip(average.modules(), self._trainee.modules(), strict=True):
+            if isinstance(own, nn.modules.batchnorm._BatchNorm):
+                own.training = student.training and self._slow.norm == "batch"
+        return average
 
     @torch.no_grad()
     def teacher(self, *images: Tensor) -> tuple[Any, ...]:
@@ -114,6 +150,19 @@ class LoopContext:
 def _student(network: Any) -> Student:
     student: Student = network
     return student
+
+
+def _by_size(network: Any, images: tuple[Tensor, ...]) -> tuple[Any, ...]:
+    """Run a backbone on images, those of one size together, and return the features of each tensor of them."""
+    found: list[Any] = [None] * len(images)
+    for size in dict.fromkeys(x.shape[-2:] for x in images):
+        places = [place for place, x in enumerate(images) if x.shape[-2:] == size]
+        chosen = tuple(images[place] for place in places)
+        for place, own in zip(
+            places, _apart(_student(network).features(torch.cat(chosen)), chosen), strict=True
+        ):
+            found[place] = own
+    return tuple(found)
 
 
 def _apart(outputs: Any, images: tuple[Tensor, ...]) -> tuple[Any, ...]:

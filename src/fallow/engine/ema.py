@@ -37,10 +37,15 @@ class Ema:
         self._other = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Move towards the followed module's present weights."""
+    def update(self, decay: float | None = None) -> None:
+        """Move towards the followed module's present weights.
+
+        Args:
+            decay: Of this update, for a method that has a schedule of its own; None: the constant one, warmed up.
+        """
         self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        if decay is None:
+            decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         if self._float:
             torch._foreach_lerp_([o for o, _ in self._float], [s.detach() for _, s in self._float], 1 - decay)
         for own, source in self._other:

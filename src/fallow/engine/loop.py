@@ -22,7 +22,8 @@ from fallow.engine.optim import make_optimizer, parameter_groups, set_lr
 from fallow.engine.recompute import recompute, statistics_stand_still
 from fallow.engine.seeds import derive
 from fallow.engine.settings import LoopSettings
-from fallow.methods import JointMethod, Method, TeacherKind
+from fallow.methods import JointMethod, Method, PretrainMethod, TeacherKind
+from fallow.models import accept_sizes
 from fallow.types import Progress, silent
 
 _CHECKPOINT_SECONDS = 20.0
@@ -60,7 +61,7 @@ class Outcome:
     """What a fit leaves.
 
     Attributes:
-        network: The trained network: its moving average where one was kept.
+        network: The trained network: its moving average where one was kept and the method leaves it (`PretrainMethod.leaves`).
         method: The method with its state (a head of its own, say), averaged likewise.
         steps: Steps that were done; fewer than planned when the clock cut the fit.
         findings: What a person should know.
@@ -116,17 +117,21 @@ class Loop:
         self.fabric = fabric or make_fabric(settings)
         feed.place(self.fabric.device, self.fabric.global_rank, self.fabric.world_size)
         self.trainee = Trainee(network, method)
+        if isinstance(method, PretrainMethod) and method.several_sizes:
+            accept_sizes(network)
         if self.fabric.device.type != "mps":
             self.trainee.to(memory_format=torch.channels_last)
         if self.fabric.world_size > 1 and self.fabric.device.type == "cuda":
             share_statistics(self.trainee)
         groups = parameter_groups(self.trainee, _heads(network, method), settings)
         self.wrapped, self.optimizer = self.fabric.setup(self.trainee, make_optimizer(groups, settings))
-        self.ema = Ema(self.trainee, settings.ema_decay, _memory(method)) if settings.ema_decay > 0 else None
+        self.teacher = method.teacher if isinstance(method, PretrainMethod) else None
+        averaged = self.teacher is not None or settings.ema_decay > 0
+        self.ema = Ema(self.trainee, settings.ema_decay, _memory(method)) if averaged else None
         if settings.gradient_checkpointing:  # after the average, which never needs a gradient
             recompute(network, True)
         follows: TeacherKind = method.follows if isinstance(method, JointMethod) else "self"
-        self.ctx = LoopContext(self.fabric, self.trainee, self.ema, follows, settings.steps)
+        self.ctx = LoopContext(self.fabric, self.trainee, self.ema, follows, settings.steps, self.teacher)
         self.watch = Watch(settings.steps, classes, chance_loss, tell)
 
     def run(self, stop: Callable[[int, float], bool] | None = None) -> Outcome:
@@ -166,12 +171,19 @@ class Loop:
                 logger.close()
             if self.settings.gradient_checkpointing:
                 recompute(self.trainee.network, False)
-        final = self.trainee if self.ema is None else self.ema.module
-        assert isinstance(final, Trainee)
+        final = self._final()
         if not all(_finite(part) for part in (final.network, *_heads(final.network, final.method))):
             raise Diverged(f"the weights are no numbers after step {step} of {self.settings.steps}: {CURE}")
         found = tuple(self.watch.findings.values())
         return Outcome(final.network, final.method, step, found, figures, time.monotonic() - begun)
+
+    def _final(self) -> Trainee:
+        """Return what the fit leaves."""
+        stays = self.teacher is not None and self.trainee.method.leaves == "student"
+        if self.ema is None or stays:
+            return self.trainee
+        assert isinstance(self.ema.module, Trainee)
+        return self.ema.module
 
     def _step(self, step: int) -> dict[str, float] | None:
         settings = self.settings
@@ -193,7 +205,7 @@ class Loop:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
-            self.ema.update()
+            self.ema.update(self.teacher.decay_at(step, settings.steps) if self.teacher else None)
         self.trainee.method.after_step(self.ctx)
         # The loss of all: every process then sees in the same step that it is no number.
         loss = self.ctx.reduce(torch.stack(losses).mean()) / self.ctx.world_size
@@ -304,6 +316,8 @@ def _heads(network: nn.Module, method: Method) -> list[nn.Module]:
 
 def _memory(method: Method) -> list[Tensor]:
     """Return the buffers of a method that no prediction reads: its statistics and memories are no part of a model."""
+    if isinstance(method, PretrainMethod):
+        return method.memory()
     own = method.prediction_head() if isinstance(method, JointMethod) else None
     read = {id(buffer) for buffer in own.buffers()} if own is not None else set[int]()
     return [buffer for buffer in method.buffers() if id(buffer) not in read]

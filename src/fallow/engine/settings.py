@@ -17,7 +17,7 @@ class LoopSettings:
 
     Attributes:
         steps: Optimizer steps in all.
-        batch_size: Labeled images a step, over all processes and parts.
+        batch_size: Labeled images a step, over all processes and parts; 0 for methods that learn from images alone.
         unlabeled_batch: Unlabeled images a step, likewise; 0 for methods that look at none.
         optimizer: ``adamw`` (pretrained networks and short runs), ``sgd`` (Nesterov momentum 0.9) or ``lamb``.
         lr: Peak learning rate of backbone and method.
@@ -52,9 +52,12 @@ class LoopSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch_size < 1 or self.unlabeled_batch < 0 or self.accumulate < 1:
+        images = (
+            min(self.batch_size, self.unlabeled_batch) >= 0 and self.batch_size + self.unlabeled_batch > 0
+        )
+        if self.steps < 1 or self.accumulate < 1 or not images:
             raise ValueError(
-                "steps, batch_size and accumulate should be 1 or more, and unlabeled_batch 0 or more"
+                "steps, accumulate and one of batch_size and unlabeled_batch should be 1 or more, the other 0 or more"
             )
         if not (self.lr > 0 and 0 <= self.warmup < 1 and 0 <= self.floor <= 1 and 0 <= self.ema_decay < 1):
             raise ValueError("lr should be above 0; warmup and ema_decay in 0..1, below 1; floor in 0..1")

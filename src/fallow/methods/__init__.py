@@ -11,11 +11,13 @@ from fallow.methods.base import (
     TeacherKind,
     Views,
     global_mean,
+    options_of,
 )
 from fallow.methods.joint import JOINT, joint_method
 from fallow.methods.mix import estimate_mix
 from fallow.methods.neighbors import Neighbors, find_neighbors
 from fallow.methods.noisy_student import NoisyStudent
+from fallow.methods.pretrain import PRETRAIN, PretrainMethod, Teacher, pretrain_method
 from fallow.methods.propagation import (
     PropagateOptions,
     Propagation,
@@ -32,12 +34,14 @@ from fallow.methods.supervised import Supervised
 
 __all__ = [
     "JOINT",
+    "PRETRAIN",
     "Batch",
     "JointMethod",
     "Method",
     "MethodInfo",
     "Neighbors",
     "NoisyStudent",
+    "PretrainMethod",
     "PropagateOptions",
     "Propagation",
     "PropagationInputs",
@@ -45,6 +49,7 @@ __all__ = [
     "StepContext",
     "Strength",
     "Supervised",
+    "Teacher",
     "TeacherKind",
     "Views",
     "affinity",
@@ -55,7 +60,9 @@ __all__ = [
     "knows_enough",
     "list_neighbors",
     "map_features",
+    "options_of",
     "prepare_inputs",
+    "pretrain_method",
     "propagate",
     "registry",
     "spread",

@@ -1,21 +1,24 @@
 """The interface of everything that learns from unlabeled images.
 
 A method knows no task, no device and no file. A joint method says how a teacher's posteriors become targets and
-weights for a student; a pretraining method knows no task at all.
+weights for a student; a pretraining method (`fallow.methods.pretrain`) knows no task at all.
 """
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 from torch import Tensor, nn
 
 from fallow.tasks import FeatureInfo, Task, View
 
-Strength = Literal["none", "weak", "strong"]
+Strength: TypeAlias = str
+"""Name of a way to change images: ``none``, ``weak`` and ``strong`` in joint methods; a pretraining method has names of its own,
+such as ``first`` and ``second``, ``global`` and ``local``."""
 Family = Literal["supervised", "graph", "joint", "pretrain"]
 TeacherKind = Literal["self", "ema"]
 
@@ -45,7 +48,7 @@ class MethodInfo:
 
 @dataclass(frozen=True)
 class Views:
-    """Which augmentations each batch gets: one entry per view asked for."""
+    """Which augmentations each batch gets: one entry per view asked for. The same name twice is two draws."""
 
     labeled: tuple[Strength, ...] = ("weak",)
     unlabeled: tuple[Strength, ...] = ("weak", "strong")
@@ -106,6 +109,8 @@ class StepContext(Protocol):
     def features(self, *images: Tensor) -> tuple[Any, ...]:
         """Run the student's backbone on all of these in one pass, so that BatchNorm sees them together.
 
+        Images of several sizes take one pass a size. Whoever wants views apart asks for them one by one.
+
         Args:
             images: Tensors (n_i, c, h, w); any number of them.
 
@@ -127,6 +132,18 @@ class StepContext(Protocol):
 
     def gather(self, value: Tensor) -> Tensor:
         """Return ``value`` of all processes, concatenated along the first dimension, with gradient."""
+
+
+def options_of(kind: type[Method]) -> frozenset[str]:
+    """Return the names of a method's hyperparameters: the keywords of its constructor."""
+    named = {
+        parameter.name
+        for one in kind.__mro__
+        if issubclass(one, Method)
+        for parameter in inspect.signature(one.__init__).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    return frozenset(named - {"mix"})
 
 
 def global_mean(values: Tensor, weights: Tensor, ctx: StepContext) -> Tensor:
@@ -155,8 +172,13 @@ class Method(nn.Module, ABC):
         return
 
     @abstractmethod
-    def step(self, batch: Batch, ctx: StepContext) -> Step:
-        """Return the loss of one batch."""
+    def step(self, batch: Batch, ctx: Any) -> Step:
+        """Return the loss of one batch.
+
+        Args:
+            batch: Images, targets and views.
+            ctx: The loop, as a `StepContext`; of pretraining methods a `fallow.methods.pretrain.PretrainContext`.
+        """
 
     def after_step(self, ctx: StepContext) -> None:
         """Update what follows slowly (EMA, queue, thresholds)."""

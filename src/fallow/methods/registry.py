@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fallow.methods.base import MethodInfo
 from fallow.methods.joint import joint_infos
+from fallow.methods.pretrain import pretrain_infos
 
 PROPAGATE = MethodInfo(
     name="propagate",
@@ -18,4 +19,4 @@ PROPAGATE = MethodInfo(
 
 def registry() -> tuple[MethodInfo, ...]:
     """Return the description of every method there is."""
-    return (PROPAGATE, *joint_infos())
+    return (PROPAGATE, *joint_infos(), *pretrain_infos())

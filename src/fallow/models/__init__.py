@@ -41,6 +41,7 @@ from fallow.models.network import (
 )
 from fallow.models.preprocess import Preprocess
 from fallow.models.small import SMALL_RESNET, SMALL_STEM
+from fallow.models.tokens import TokenInfo, accept_sizes, encode_tokens, token_info
 from fallow.models.trunk import Cut, TailNetwork, find_cut, trunk_backbone
 from fallow.models.views import FLIP, VIEWS, apply_view, view_indices
 from fallow.models.weights import WeightsSource, load_strict, read_state, resolve_weights
@@ -69,14 +70,17 @@ __all__ = [
     "Preprocess",
     "Space",
     "TailNetwork",
+    "TokenInfo",
     "Trainable",
     "WeightsSource",
+    "accept_sizes",
     "apply_view",
     "backbone_from_state",
     "backbone_graph",
     "candidate_backbones",
     "create_backbone",
     "device_name",
+    "encode_tokens",
     "find_cut",
     "fit_feature_map",
     "fit_logistic",
@@ -97,6 +101,7 @@ __all__ = [
     "save_graph",
     "softmax",
     "to_backbone",
+    "token_info",
     "trunk_backbone",
     "unit_length",
     "view_indices",

@@ -5,13 +5,12 @@ How to add one: ``docs/add-a-method.md``.
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from torch import Tensor
 
 from fallow.errors import ConfigError, nearest
-from fallow.methods.base import JointMethod, MethodInfo
+from fallow.methods.base import JointMethod, MethodInfo, options_of
 from fallow.methods.joint.adamatch import AdaMatch
 from fallow.methods.joint.balanced import Balanced
 from fallow.methods.joint.consistency import Consistency, Lesson, Seen
@@ -64,18 +63,6 @@ def joint_method(name: str, task: Task, mix: Tensor | None = None, **options: An
     if not plus:
         return inner
     return Balanced(inner, **{key: value for key, value in options.items() if key in outer})
-
-
-def options_of(kind: type[JointMethod]) -> frozenset[str]:
-    """Return the names of a method's hyperparameters."""
-    named = {
-        parameter.name
-        for one in kind.__mro__
-        if issubclass(one, JointMethod)
-        for parameter in inspect.signature(one.__init__).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
-    return frozenset(named - {"mix"})
 
 
 def joint_infos() -> tuple[MethodInfo, ...]:

@@ -1,0 +1,78 @@
+"""Learning from images alone: one file per method, on a few shared words (views, projector, teacher, queue, prototypes, masks)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fallow.errors import ConfigError, nearest
+from fallow.methods.base import MethodInfo, options_of
+from fallow.methods.pretrain.barlow_twins import BarlowTwins
+from fallow.methods.pretrain.base import PretrainContext, PretrainMethod, Teacher
+from fallow.methods.pretrain.byol import BYOL
+from fallow.methods.pretrain.dino import DINO
+from fallow.methods.pretrain.mae import MAE
+from fallow.methods.pretrain.moco import MoCo
+from fallow.methods.pretrain.simclr import SimCLR
+from fallow.methods.pretrain.simsiam import SimSiam
+from fallow.methods.pretrain.swav import SwAV
+from fallow.methods.pretrain.vicreg import VICReg
+
+_KINDS: tuple[type[PretrainMethod], ...] = (
+    SimCLR,
+    BarlowTwins,
+    VICReg,
+    BYOL,
+    SimSiam,
+    MoCo,
+    SwAV,
+    DINO,
+    MAE,
+)
+PRETRAIN: dict[str, type[PretrainMethod]] = {kind.info.name: kind for kind in _KINDS}
+"""Pretraining methods by name."""
+
+
+def pretrain_method(name: str, **options: Any) -> PretrainMethod:
+    """Make a pretraining method.
+
+    Args:
+        name: One of `PRETRAIN`.
+        options: Hyperparameters; see the method's class.
+
+    Raises:
+        ConfigError: There is no such method or option; the nearest is named.
+    """
+    if name not in PRETRAIN:
+        raise ConfigError(
+            f"There is no pretraining method '{name}'; there are {', '.join(PRETRAIN)}.{nearest(name, PRETRAIN)}"
+        )
+    known = options_of(PRETRAIN[name])
+    for key in options:
+        if key not in known:
+            raise ConfigError(f"'{key}' is not an option of {name}.{nearest(key, known)}")
+    return PRETRAIN[name](**options)
+
+
+def pretrain_infos() -> tuple[MethodInfo, ...]:
+    """Return how each pretraining method describes itself."""
+    return tuple(kind.info for kind in PRETRAIN.values())
+
+
+__all__ = [
+    "BYOL",
+    "DINO",
+    "MAE",
+    "PRETRAIN",
+    "BarlowTwins",
+    "MoCo",
+    "PretrainContext",
+    "PretrainMethod",
+    "SimCLR",
+    "SimSiam",
+    "SwAV",
+    "Teacher",
+    "VICReg",
+    "options_of",
+    "pretrain_infos",
+    "pretrain_method",
+]

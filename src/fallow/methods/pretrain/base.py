@@ -1,0 +1,173 @@
+"""The interface of methods that learn from images alone: views by name, a slow teacher, what leaves at the end."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from fallow.augment import Policy, paper_views
+from fallow.errors import ConfigError
+from fallow.methods.base import Batch, Method, Step, StepContext, Views
+from fallow.models import TokenInfo
+from fallow.tasks import FeatureInfo
+
+_SHARE = 20
+"""A teacher looks back over no more than one in so many of the steps."""
+
+
+class PretrainContext(StepContext, Protocol):
+    """What a pretraining method may ask of the loop beside what all methods may.
+
+    Attributes:
+        rank: Number of this process, from 0.
+    """
+
+    rank: int
+
+    def teacher_features(self, *images: Tensor) -> tuple[Any, ...]:
+        """Run the backbone of the moving average, without gradient, in the mode that `Teacher.norm` says."""
+
+    def teacher_method(self) -> Any:
+        """Return the method as the moving average has it, with its projector, likewise; buffers are the student's own."""
+
+    def tokens(self, images: Tensor, *, of_teacher: bool = False, **hiding: Tensor | None) -> Tensor:
+        """Return the tokens of images (n, prefix + k, dim), some of them hidden; see `fallow.models.encode_tokens`."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """How the moving average of network and method follows, and how it answers.
+
+    The decay rises from ``decay`` to ``end`` by half a cosine (Grill et al. 2020, arXiv 2006.07733, sec. 3.2). The paper's 0.996
+    looks back over 250 of 300,000 steps. In a run of some hundred that would be the random first weights all the way, so that
+    a short run's teacher looks back over a twentieth of its steps: ``decay`` is at most 1 - 20 / steps, and at least 0.9.
+
+    Running statistics of BatchNorm start at 0 and 1, which fits no network: a teacher that uses them follows fast at first, its
+    decay is at most (1 + step) / (10 + step).
+
+    Attributes:
+        decay: Share of the average that stays at the first step.
+        end: The same at the last step; None: it stays as it was.
+        norm: Whether its BatchNorm uses the statistics of the ``batch`` or its ``running`` ones. Dropout and stochastic depth
+            are off in both.
+    """
+
+    decay: float = 0.996
+    end: float | None = 1.0
+    norm: Literal["batch", "running"] = "batch"
+
+    def decay_at(self, step: int, total_steps: int) -> float:
+        """Return the decay of a step, from 0, of a run of so many."""
+        first = min(self.decay, max(0.9, 1 - _SHARE / max(total_steps, 1)))
+        end = first if self.end is None else self.end
+        share = min(step / max(total_steps - 1, 1), 1.0)
+        decay = end - (end - first) * (math.cos(math.pi * share) + 1) / 2
+        return min(decay, (1 + step) / (10 + step)) if self.norm == "running" else decay
+
+
+class PretrainMethod(Method):
+    """A method that learns from images alone; it knows no task.
+
+    Every hyperparameter is a keyword of the constructor with the paper's value as its default; None stands for a width that
+    follows the backbone's, in the paper's proportion. Losses are computed in float32, whatever the precision of the network,
+    and are those of the whole batch over all processes.
+
+    In `Step.health` a method may return ``chance_loss`` (what the loss is when nothing is learned), ``embeddings`` and ``partners``
+    ((n, d) each: what the loss is computed from, two views of the same images), and ``features`` (n, f) of the backbone.
+
+    Attributes:
+        views: Names of the views; see `augmentations`.
+        recipe: Which paper's views, see `fallow.augment.paper_views`.
+        teacher: How the moving average follows, for methods that have one; None: the settings of the loop say whether one is
+            kept, and the method does not see it.
+        leaves: Which weights the loop leaves: those that are trained, or their moving average. It matters with ``teacher`` only.
+        least_batch: Images a step, over all processes, below which the paper's method is known to lose; for advice.
+        needs_tokens: Whether it needs a vision transformer.
+        several_sizes: Whether its views have several sizes.
+    """
+
+    views: Views = Views(labeled=(), unlabeled=("first", "second"))
+    recipe: str = "simclr"
+    teacher: Teacher | None = None
+    leaves: ClassVar[Literal["student", "teacher"]] = "student"
+    least_batch: ClassVar[int] = 2
+    needs_tokens: ClassVar[bool] = False
+    several_sizes: ClassVar[bool] = False
+
+    n_images: int
+    n_classes: int
+    total_steps: int
+    batch_size: int
+    tokens: TokenInfo | None = None
+
+    def augmentations(
+        self, size: int, *, gray: bool = False, flips: Sequence[str] = ("hflip",)
+    ) -> dict[str, Policy]:
+        """Return what is done to an image, by name of the view: `Feed.changes`.
+
+        Args:
+            size: Side in pixels of the images that the network is trained at.
+            gray: The images are gray.
+            flips: Flips, half of the time each.
+        """
+        policies = paper_views(self.recipe, flips=flips, gray=gray, size=(size, size))
+        return {"first": policies[0], "second": policies[1]}
+
+    def build(
+        self,
+        feature_info: FeatureInfo,
+        n_images: int,
+        n_classes: int,
+        total_steps: int,
+        batch_size: int = 256,
+        tokens: TokenInfo | None = None,
+    ) -> None:
+        """Make projectors, predictors, queues, prototypes.
+
+        Args:
+            feature_info: What the backbone hands over.
+            n_images: Images that are learned from.
+            n_classes: Number of classes, for methods that use labels where there are any; else 0.
+            total_steps: Steps planned.
+            batch_size: Images a step, over all processes.
+            tokens: How the network cuts images into tokens, from `fallow.models.token_info`; None: it does not.
+
+        Raises:
+            ConfigError: The method cannot learn from so few images, or with this network.
+        """
+        name = self.info.name
+        if n_images < 2 or batch_size < 2:
+            few = f"{n_images} image{'s' * (n_images != 1)} in batches of {batch_size}"
+            raise ConfigError(f"{name} compares images with each other and has {few}: give it two at least")
+        if self.needs_tokens and tokens is None:
+            raise ConfigError(
+                f"{name} hides parts of an image from a vision transformer, and this network is none: take a timm ViT, such "
+                "as vit_small_patch16_224, or another method"
+            )
+        self.n_images, self.n_classes, self.total_steps = n_images, n_classes, total_steps
+        self.batch_size, self.tokens = batch_size, tokens
+        self.make(feature_info.dim)
+
+    @abstractmethod
+    def make(self, dim: int) -> None:
+        """Make the parts for features of so many channels; ``n_images``, ``batch_size`` and the like are set."""
+
+    @abstractmethod
+    def step(self, batch: Batch, ctx: PretrainContext) -> Step:
+        """Return the loss of one batch."""
+
+    def epoch(self, step: int) -> int:
+        """Return the number of the pass over the images that a step begins in, from 0."""
+        return step * self.batch_size // self.n_images
+
+    def memory(self) -> list[Tensor]:
+        """Return the buffers that are no statistics of a norm: queues, centers, prototypes. They are not averaged."""
+        norms = [part for part in self.modules() if isinstance(part, torch.nn.modules.batchnorm._NormBase)]
+        statistics = {id(buffer) for norm in norms for buffer in norm.buffers()}
+        return [buffer for buffer in self.buffers() if id(buffer) not in statistics]

@@ -1,0 +1,54 @@
+"""Multi-crop: two views of most of an image, and several small ones of parts of it (Caron et al. 2020, arXiv 2006.09882)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from fallow.augment import Policy, paper_views, resized_crop_policy
+from fallow.methods.base import Views
+from fallow.methods.pretrain.base import PretrainMethod
+
+_LOCAL = 96 / 224
+"""Side of a small crop, as a share of that of a large one."""
+
+
+class MultiCrop(PretrainMethod):
+    """A method that sees two large crops, and ``local_crops`` small ones of fewer pixels, which cost a fifth of a large one.
+
+    Args:
+        local_crops: Small crops of each image.
+    """
+
+    several_sizes = True
+    scales: ClassVar[tuple[tuple[float, float], tuple[float, float]] | None] = None
+    """Shares of the area of large and small crops, with SimCLR's colors; None: all as ``recipe`` has it."""
+
+    def __init__(self, *, local_crops: int) -> None:
+        super().__init__()
+        self.views = Views(labeled=(), unlabeled=("first", "second", *["local"] * local_crops))
+
+    def augmentations(
+        self, size: int, *, gray: bool = False, flips: Sequence[str] = ("hflip",)
+    ) -> dict[str, Policy]:
+        """Return what is done to an image, by name of the view; to be asked for after `build`, which tells of tokens."""
+        side = self._local_side(size)
+        large, small = (size, size), (side, side)
+        if self.scales is None:
+            first, second, local = paper_views(
+                self.recipe, flips=flips, gray=gray, size=large, local_size=small
+            )
+            return {"first": first, "second": second, "local": local}
+        jitter = (0.8, 0.8, 0.8, 0.2)
+        globally, local = (
+            resized_crop_policy(
+                scale, jitter=jitter, flips=flips, gray=gray, size=at, name=f"{self.recipe} {at[0]}"
+            )
+            for scale, at in zip(self.scales, (large, small), strict=True)
+        )
+        return {"first": globally, "second": globally, "local": local}
+
+    def _local_side(self, size: int) -> int:
+        """Return the side of small crops: whole tokens of a transformer, even numbers elsewhere."""
+        unit = 2 if self.tokens is None else self.tokens.patch
+        return max(unit, round(size * _LOCAL / unit) * unit)

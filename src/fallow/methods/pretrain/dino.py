@@ -1,0 +1,152 @@
+"""DINO: small crops say what a slow average says of large ones."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, log_softmax, normalize, softmax
+
+from fallow.methods.base import Batch, MethodInfo, Step
+from fallow.methods.pretrain.base import PretrainContext, Teacher
+from fallow.methods.pretrain.crops import MultiCrop
+from fallow.methods.pretrain.parts import float32, width
+from fallow.methods.pretrain.prototypes import Prototypes, prototype_count
+
+
+class DINO(MultiCrop):
+    """Minimize the cross-entropy of the student's outputs for all crops and the teacher's for the large ones.
+
+    Caron et al. 2021, arXiv 2104.14294, alg. 1: the teacher's outputs are centered by their moving mean over all processes and
+    sharpened. The last layer has weights of length 1 and stands still in the first pass over the images. What leaves is the
+    teacher. Crops of one size share a pass.
+
+    Args:
+        prototypes: Outputs; None: one for 20 images, 512 at least and the paper's 65,536 at most.
+        temperature: Of the student.
+        teacher_first: Temperature of the teacher at the first step, rising linearly to ``teacher_last`` over ``teacher_warmup``.
+        teacher_last: Temperature of the teacher after that.
+        teacher_warmup: Share of the run (the paper: 30 of 300 passes).
+        center_momentum: Share of the center that stays at each step.
+        decay: Of the teacher, rising to 1; see `Teacher`.
+        local_crops: Small crops of each image.
+        hidden: Width of the head's hidden layers; None: that of the features, 256 at least (2,048 in the paper).
+        bottleneck: Width before the last layer.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        name="dino",
+        title="small crops of an image say what a slow average says of large ones",
+        family="pretrain",
+        paper="Caron et al. 2021, arXiv 2104.14294",
+        needs=("unlabeled",),
+        suits="vision transformers, above all, and large images of which parts say what the whole is",
+        cost=5.0,
+    )
+    recipe = "dino"
+    leaves = "teacher"
+    least_batch = 64
+
+    center: Tensor
+    projector: DINOHead
+
+    def __init__(
+        self,
+        *,
+        prototypes: int | None = None,
+        temperature: float = 0.1,
+        teacher_first: float = 0.04,
+        teacher_last: float = 0.07,
+        teacher_warmup: float = 0.1,
+        center_momentum: float = 0.9,
+        decay: float = 0.996,
+        local_crops: int = 8,
+        hidden: int | None = None,
+        bottleneck: int = 256,
+    ) -> None:
+        super().__init__(local_crops=local_crops)
+        self.count, self.temperature, self.center_momentum = prototypes, temperature, center_momentum
+        self.teacher_first, self.teacher_last, self.teacher_warmup = (
+            teacher_first,
+            teacher_last,
+            teacher_warmup,
+        )
+        self.hidden, self.bottleneck = hidden, bottleneck
+        self.teacher = Teacher(decay)
+
+    def make(self, dim: int) -> None:
+        """Make the head and the center."""
+        count = prototype_count(self.count, self.n_images, 65536, 512)
+        self.projector = DINOHead(dim, width(self.hidden, dim, 1, 256), self.bottleneck, count)
+        self.register_buffer("center", torch.zeros(1, count))
+
+    def teacher_temperature(self, ctx: PretrainContext) -> float:
+        """Return the temperature of the teacher at this step."""
+        warm = self.teacher_warmup * ctx.total_steps
+        share = min(ctx.step / warm, 1.0) if warm else 1.0
+        return self.teacher_first + share * (self.teacher_last - self.teacher_first)
+
+    def step(self, batch: Batch, ctx: PretrainContext) -> Step:
+        """Return the mean cross-entropy over pairs of a large crop and another crop."""
+        with torch.no_grad():
+            seen = torch.cat(ctx.teacher_features(*batch.unlabeled[:2]))
+            said: Tensor = ctx.teacher_method().projector(seen).float()
+            targets = softmax((said - self.center) / self.teacher_temperature(ctx), dim=1).chunk(2)
+        features = ctx.features(*batch.unlabeled)
+        answers = self.projector(torch.cat(features), self.epoch(ctx.step) > 0)
+        answers = (answers.float() / self.temperature).split([len(x) for x in features])
+        losses = [
+            -(target * log_softmax(answer, dim=1)).sum(1).mean()
+            for large, target in enumerate(targets)
+            for other, answer in enumerate(answers)
+            if other != large
+        ]
+        loss = torch.stack(losses).mean()
+        self._recenter(said, ctx)
+        health = {
+            "chance_loss": loss.new_tensor(math.log(said.shape[1])),
+            "embeddings": features[0].detach(),
+            "partners": features[1].detach(),
+            "features": features[0].detach(),
+            "target_entropy": -(targets[0] * (targets[0] + 1e-12).log()).sum(1).mean(),
+        }
+        return Step(loss, health=health)
+
+    @torch.no_grad()
+    def _recenter(self, said: Tensor, ctx: PretrainContext) -> None:
+        total = ctx.reduce(said.sum(0, keepdim=True))
+        mean = total / ctx.reduce(said.new_full((), float(len(said))))
+        self.center.lerp_(mean, 1 - self.center_momentum)
+
+
+class DINOHead(nn.Module):
+    """Three layers to a vector of unit length, and its cosines with prototypes; no BatchNorm.
+
+    Args:
+        dim: Channels of the features.
+        hidden: Width of the hidden layers.
+        bottleneck: Length of the vector.
+        count: Number of prototypes.
+    """
+
+    def __init__(self, dim: int, hidden: int, bottleneck: int, count: int) -> None:
+        super().__init__()
+        sizes = [dim, hidden, hidden, bottleneck]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        for layer in self.layers:
+            assert isinstance(layer, nn.Linear)
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+        self.prototypes = Prototypes(bottleneck, count)
+
+    def forward(self, x: Tensor, moving: bool = True) -> Tensor:
+        """Return outputs (n, count) of features (n, dim), in float32."""
+        for layer in self.layers[:-1]:
+            x = gelu(layer(x))
+        x = self.layers[-1](x)
+        with float32(x):
+            cosines: Tensor = self.prototypes(normalize(x.float(), dim=1), moving)
+            return cosines
