@@ -56,7 +56,7 @@ def two_vote(monkeypatch: pytest.MonkeyPatch) -> None:
     known = {"edges": edges(), "pixels": load_backbone("pixels")}
     monkeypatch.setattr(SpaceBank, "backbone", lambda self, name: known[name])
     monkeypatch.setattr(
-        fallow.study.plan, "_automatic", lambda data, bank: (tuple(known), "Both, for the test.")
+        fallow.study.plan, "automatic_backbones", lambda audit, bank: (tuple(known), "Both, for the test.")
     )
 
 

@@ -108,7 +108,7 @@ def test_pixels_go_alone_when_there_is_no_time_for_the_backbone(
 ) -> None:
     known = {"photo": from_module(Mean(), size=8, name="photo"), "pixels": load_backbone("pixels")}
     monkeypatch.setattr(SpaceBank, "backbone", lambda self, name: known[name])
-    monkeypatch.setattr(plan_module, "_automatic", lambda data, bank: (("photo", "pixels"), "both"))
+    monkeypatch.setattr(plan_module, "automatic_backbones", lambda audit, bank: (("photo", "pixels"), "both"))
     monkeypatch.setattr(
         Embedder, "rate", lambda self, size=None, seconds=1.0: 9e9 if self.backbone.name == "pixels" else 10.0
     )

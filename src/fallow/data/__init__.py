@@ -3,7 +3,7 @@
 from fallow.data.ahead import cores, default_workers, in_order
 from fallow.data.audit import Audit, audit
 from fallow.data.cache import cache_dir
-from fallow.data.checks import check_trainable, limit_validation
+from fallow.data.checks import check_images, check_trainable, limit_validation
 from fallow.data.clean import Conflict, Leak, TwinGroup
 from fallow.data.folds import assign_folds, default_folds
 from fallow.data.images import ImageError, PixelScale, decode, looks_like_image
@@ -46,6 +46,7 @@ __all__ = [
     "audit",
     "byte_hash",
     "cache_dir",
+    "check_images",
     "check_trainable",
     "cores",
     "decode",

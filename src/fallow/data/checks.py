@@ -23,8 +23,8 @@ def check_trainable(audit: Audit) -> None:
         DataError: There is no image, no label, one class only, a class without a usable image, or a class in
             val or test that training lacks.
     """
-    where = f"'{getattr(audit.source, 'root', audit.source.describe())}'"
-    _check_images(audit, where)
+    check_images(audit)
+    where = _where(audit)
     if not audit.given:
         raise DataError(f"labels are missing: all images in {where} are unlabeled; {HOW_TO_LABEL}")
     for label, given in audit.given.items():
@@ -49,9 +49,15 @@ def check_trainable(audit: Audit) -> None:
                 )
 
 
-def _check_images(audit: Audit, where: str) -> None:
+def check_images(audit: Audit) -> None:
+    """Make sure that there is an image.
+
+    Raises:
+        DataError: There is none; why is told.
+    """
     if len(audit.table):
         return
+    where = _where(audit)
     if audit.conflicts:
         raise DataError(f"no image is left in {where}: every picture has two different labels")
     files = [item for item in audit.skipped if item.kind != "not_a_split"]
@@ -64,6 +70,10 @@ def _check_images(audit: Audit, where: str) -> None:
         f"nothing found: none of the {len(files)} files in {where} can be used as an image; "
         f"the first is '{first.id}': {first.reason}"
     )
+
+
+def _where(audit: Audit) -> str:
+    return f"'{getattr(audit.source, 'root', audit.source.describe())}'"
 
 
 def _why_gone(audit: Audit, label: str, given: int) -> str:

