@@ -16,6 +16,21 @@ from tests.cli.checks import refused
 from tests.cli.conftest import QUICK, Fallow, Ran
 from tests.photos import photos, put
 
+# --- how a run may be started ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("launcher", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
+def test_several_processes_at_once_are_refused_before_any_of_them_writes(
+    launcher: str, fallow: Fallow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = photos(tmp_path / "data")
+    monkeypatch.setenv(launcher, "2")
+    refused(fallow("train", data, "--out", "run"), "one process", "2 were started", "without them")
+    assert not Path("run").exists()
+    monkeypatch.setenv(launcher, "1")
+    refused(fallow("train", "nowhere", "--out", "run"), "nowhere")
+
+
 # --- where a run may be written -------------------------------------------------------------------------------------
 
 

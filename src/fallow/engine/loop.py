@@ -18,6 +18,7 @@ from fallow.engine.ema import Ema
 from fallow.engine.feed import Feed
 from fallow.engine.health import CURE, Diverged, Finding, Watch
 from fallow.engine.loggers import Logger, make_loggers
+from fallow.engine.machine import check_precision, process_count
 from fallow.engine.optim import make_optimizer, parameter_groups, set_lr
 from fallow.engine.recompute import recompute, statistics_stand_still
 from fallow.engine.seeds import derive
@@ -279,12 +280,14 @@ def make_fabric(settings: LoopSettings, device: str = "auto") -> Fabric:
     Args:
         settings: Says the precision.
         device: ``auto`` (CUDA, else Apple's MPS, else CPU), ``cpu``, ``cuda`` or ``mps``.
+
+    Raises:
+        ConfigError: The device does not compute with such numbers.
     """
     import os
 
     precision = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[settings.precision]
-    # Of Slurm, the tasks of this step: a batch job may have asked for many and run one process.
-    processes = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_STEP_NUM_TASKS", "1")))
+    processes = process_count()
     local = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", str(processes))))
     strategy = "ddp" if processes > 1 else "auto"
     fabric = Fabric(
@@ -294,6 +297,7 @@ def make_fabric(settings: LoopSettings, device: str = "auto") -> Fabric:
         num_nodes=max(1, processes // local),
         precision=precision,
     )
+    check_precision(settings.precision, fabric.device.type)
     if processes > 1:
         fabric.launch()
     return fabric

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -16,6 +17,9 @@ SMALL_RESNET = "small_resnet_"
 
 SMALL_STEM = ".small_stem"
 """What the name of a timm network ends with whose stem does not shrink the image."""
+
+SMALL_MEAN, SMALL_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+"""What networks that learn from scratch are fed with: mean and standard deviation per channel on a 0..1 scale."""
 
 _FULL_SIDE, _HALF_SIDE = 20, 40
 """Sides up to which the body sees the image as it is, and at half its side; at a quarter above."""
@@ -95,6 +99,13 @@ class SmallResNet(nn.Module):
         width: Channels of the first stage.
         blocks: Blocks of each stage.
     """
+
+    pretrained_cfg: ClassVar[dict[str, Any]] = {
+        "input_size": (3, 32, 32),
+        "mean": SMALL_MEAN,
+        "std": SMALL_STD,
+    }
+    """What its weights want to be fed with, as timm's networks say it."""
 
     def __init__(self, width: int, blocks: int = 1) -> None:
         super().__init__()

@@ -31,8 +31,8 @@ from fallow.study.replay import followed, planned, stage_plan
 from fallow.study.rung import Candidate, Rung, Workload
 from fallow.study.rungs import RUNGS
 from fallow.study.stage import Stage, StagePlan, note_elapsed
+from fallow.study.trained.checks import check_training
 from fallow.study.trained.map_plan import recall_maps
-from fallow.study.trained.network import check_network
 from fallow.study.trained.tune import recall_tuning
 from fallow.tasks import classification_task
 from fallow.types import RungName
@@ -108,7 +108,7 @@ class Study:
         """Fit and measure every rung and return the context and the rung that was chosen; no test label is read."""
         ctx = self.prepare()
         if any(RUNGS[name].workload is not None for name in self.config.rung_names):
-            check_network(ctx)
+            check_training(ctx)
         recall_maps(ctx)
         recall_tuning(ctx)
         self.folds = plan_folds(ctx.data, self.config.choose, self.config.seed, self.decisions)

@@ -36,6 +36,21 @@ def check_show(show: str) -> None:
         raise ConfigError(f"show='{show}' is not known: give {', '.join(get_args(Show))}")
 
 
+def check_alone(verb: str) -> None:
+    """Make sure that this process is the only one of its run: a run is read, decided and written by one.
+
+    Raises:
+        ConfigError: torchrun or srun started several to train together.
+    """
+    from fallow.engine.machine import process_count
+
+    if (count := process_count()) > 1:
+        raise ConfigError(
+            f"fallow {verb} works in one process on one device, and {count} were started to train together (torchrun or "
+            "srun): start it without them, or with one process"
+        )
+
+
 def asked_for(
     model: type[RunConfig],
     config: str | Path | None,
@@ -101,10 +116,11 @@ def open_run(
         resume: Go on with the run in ``out``.
 
     Raises:
-        ConfigError: An option is wrong, or differs from those of the run to go on with.
+        ConfigError: An option is wrong, or differs from those of the run to go on with, or this process is one of several.
         RunError: There is no run to go on with, it is another command's or on other data, or a new one cannot be made.
     """
     settings = build(model, given, "the options")
+    check_alone(verb)
     asked = settings.model_dump(mode="json", exclude_unset=True)
     if resume:
         return _going_on(verb, settings, asked, data)
