@@ -16,6 +16,7 @@ from fallow.errors import FallowError
 if TYPE_CHECKING:
     from fallow.verbs import (
         Evaluation,
+        Labels,
         Prediction,
         Result,
         demo,
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
         evaluate,
         export,
         init,
+        label,
         load,
+        load_labels,
         methods_table,
         predict,
         train,
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 _VERBS = (
     "Evaluation",
+    "Labels",
     "Prediction",
     "Result",
     "demo",
@@ -38,7 +42,9 @@ _VERBS = (
     "evaluate",
     "export",
     "init",
+    "label",
     "load",
+    "load_labels",
     "methods_table",
     "predict",
     "train",
@@ -73,6 +79,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "Evaluation",
     "FallowError",
+    "Labels",
     "Prediction",
     "Result",
     "__version__",
@@ -81,7 +88,9 @@ __all__ = [
     "evaluate",
     "export",
     "init",
+    "label",
     "load",
+    "load_labels",
     "methods_table",
     "predict",
     "train",

@@ -21,6 +21,7 @@ from tests.photos import photos, put
 
 OPTIONS = {
     "train": ("DATA", "--config", "--set", "--resume", "--json", "--quiet"),
+    "label": ("DATA", "--model", "--precision", "--coverage", "--certify", "--format", "--resume", "--json"),
     "predict": ("MODEL", "IMAGES", "--out", "--format", "--json"),
     "evaluate": ("MODEL", "DATA", "--split", "--json"),
     "export": ("RUN", "--out", "--format", "--json"),

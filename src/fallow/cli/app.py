@@ -15,7 +15,7 @@ from cyclopts import App, CycloptsError
 from fallow._version import __version__
 from fallow.cli.commands import command, predict_command, run_command
 from fallow.cli.help import FIRST_STEPS, HELP, USAGE, block, epilogue
-from fallow.config import TrainConfig
+from fallow.config import LabelConfig, TrainConfig
 from fallow.errors import FallowError
 
 _TRAIN_ON = (
@@ -26,7 +26,7 @@ _TRAIN_ON = (
 
 def build_app() -> App:
     """Return the command line application."""
-    from fallow.verbs import demo, doctor, evaluate, export, init, methods_table, train
+    from fallow.verbs import demo, doctor, evaluate, export, init, label, methods_table, train
 
     app = App(
         name="fallow",
@@ -38,6 +38,7 @@ def build_app() -> App:
     )
     commands = {
         "train": run_command(train, TrainConfig, _TRAIN_ON),
+        "label": run_command(label, LabelConfig, _TRAIN_ON),
         "predict": predict_command(),
         "evaluate": command(evaluate),
         "export": command(export),

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from fallow.config import PretrainConfig, Section, TrainConfig
+from fallow.config import LabelConfig, PretrainConfig, Section, TrainConfig
 
 _WIDTH = 76
 HELP = """Train better vision models from the images you never labeled.
@@ -42,6 +42,13 @@ _EXAMPLES = {
     fallow train photos/ --backbone runs/base            train with what it learned
     fallow pretrain photos/ --method barlow_twins --backbone resnet18
     """,
+    "label": """
+    fallow label photos/                                 a model made in seconds labels
+    fallow label photos/ --model runs/first --precision 0.98
+    fallow label photos/ --model theirs.onnx --classes names.txt
+    fallow label photos/ --coverage 0.8 --format folders,label-studio
+    fallow label photos/ --precision 0.9 --certify       shown, not estimated
+    """,
     "predict": """
     fallow predict runs/first photos/new                 a table on the screen
     fallow predict runs/first 'photos/*.jpg' --out new.csv
@@ -71,7 +78,7 @@ _EXAMPLES = {
 }
 
 
-_CONFIGS: dict[str, type[Section]] = {"train": TrainConfig, "pretrain": PretrainConfig}
+_CONFIGS: dict[str, type[Section]] = {"train": TrainConfig, "label": LabelConfig, "pretrain": PretrainConfig}
 
 
 def epilogue(name: str) -> str:

@@ -50,6 +50,11 @@ class LabelConfig(RunConfig):
     out: Path | None = Field(
         None, description="A new or empty folder for the labels. Default: a new one in runs/."
     )
+    model: str = Field(
+        "",
+        description="Who names the images: a run directory, an ONNX file, or the name of a timm model; several, comma separated, "
+        "vote. Default: a model made in seconds of the labels given.",
+    )
     precision: _Share | Auto = Field(
         "auto",
         description="Share of the accepted labels that is to be right, as estimated. auto: "
@@ -110,6 +115,22 @@ class LabelConfig(RunConfig):
         return value
 
     @property
+    def models(self) -> tuple[str, ...]:
+        """The models named: files, folders and names."""
+        return tuple(name for name in listed(self.model) if name)
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """Those of the models that are neither files nor folders: timm models, which the cheap rungs look through."""
+        return tuple(
+            name
+            for name in self.models
+            if not Path(name).expanduser().exists()
+            and not set(name) & {"/", "\\"}
+            and not name.endswith(".onnx")
+        )
+
+    @property
     def target(self) -> float | None:
         """The precision asked for; None where a coverage was."""
         if self.coverage is not None:
@@ -124,4 +145,7 @@ class LabelConfig(RunConfig):
     def ladder(self) -> TrainConfig:
         """Return what the cheap rungs of the ladder are told, which label where no model is given."""
         shared = ("budget", "seed", "offline", "embed", "probe", "propagate", "choose")
-        return TrainConfig(rungs="probe,propagate", **{name: getattr(self, name) for name in shared})
+        told = {name: getattr(self, name) for name in shared}
+        if self.backbones:
+            told["embed"] = self.embed.model_copy(update={"backbone": "+".join(self.backbones)})
+        return TrainConfig(rungs="probe,propagate", **told)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -14,12 +14,113 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fallow.errors import RunError
+from fallow.record.results import Interval
 from fallow.record.rundir import atomic_path
+from fallow.types import JsonObject
 
 Verdict = Literal["accept", "doubtful", "foreign"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 """``accept``: may be trained on. ``doubtful``: a person should look. ``foreign``: seems to be of no class at all."""
 COLUMNS = ("path", "label", "probability", "weight", "verdict", "agreement", "ood_score")
+
+
+LEVEL = 0.95
+"""Of all intervals and bounds that are told."""
+
+
+@dataclass(frozen=True)
+class ClassLabels:
+    """The labels of one class.
+
+    Attributes:
+        accepted: Images of the pool that were accepted as this class.
+        named: Images of the pool that are taken for it, accepted or not.
+        labels: Held-out labels of it that its figures rest on.
+        precision: Share of its accepted labels that is right; None where it cannot be told.
+    """
+
+    accepted: int
+    named: int
+    labels: int
+    precision: Interval | None = None
+
+
+@dataclass(frozen=True)
+class LabelSummary:
+    """The content of ``label.json``: what was asked, and how good the labels are. All shares are fractions.
+
+    Attributes:
+        asked: ``precision`` and ``certify``, or ``coverage``.
+        precision: Share of the accepted labels that is right, with its 95 % interval; None where it cannot be told.
+        coverage: Share of the unlabeled images that was accepted.
+        accepted: How many that are.
+        doubtful: Unlabeled images that were not accepted.
+        foreign: Those that seem to be of no class.
+        labels: Held-out labels behind the figures.
+        certified: Lower 95 % bound that was shown; None where none was asked for or nothing could be certified.
+        threshold: Least probability that was accepted.
+        sentence: What came out, for a person.
+        why: Why nothing, or less than was asked for, was accepted; empty otherwise.
+        per_class: By name.
+        models: Who named the images.
+        notes: What a person should know, a sentence each.
+        seed: Seed of everything random.
+        seconds: From the start to the last file.
+    """
+
+    asked: JsonObject
+    precision: Interval | None
+    coverage: float
+    accepted: int
+    doubtful: int
+    foreign: int
+    labels: int
+    sentence: str
+    per_class: dict[str, ClassLabels]
+    models: tuple[str, ...]
+    certified: float | None = None
+    threshold: float = 1.0
+    why: str = ""
+    notes: tuple[str, ...] = ()
+    seed: int = 0
+    seconds: float = 0.0
+
+    @property
+    def pool(self) -> int:
+        """How many unlabeled images there were."""
+        return self.accepted + self.doubtful + self.foreign
+
+    def to_json(self) -> JsonObject:
+        """Return the summary as a JSON object."""
+        made: dict[str, Any] = asdict(self)
+        made["precision"] = _interval_json(self.precision)
+        made["per_class"] = {
+            name: {**asdict(one), "precision": _interval_json(one.precision)}
+            for name, one in self.per_class.items()
+        }
+        return made
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> LabelSummary:
+        """Rebuild a summary from `to_json`."""
+        rows = {
+            name: ClassLabels(**{**one, "precision": _interval(one["precision"])})
+            for name, one in data["per_class"].items()
+        }
+        lists = {name: tuple(data[name]) for name in ("models", "notes")}
+        return cls(**{**data, **lists, "precision": _interval(data["precision"]), "per_class": rows})
+
+
+def _interval_json(found: Interval | None) -> dict[str, Any] | None:
+    return (
+        None
+        if found is None
+        else {"value": found.value, "low": found.low, "high": found.high, "level": LEVEL, "n": found.n}
+    )
+
+
+def _interval(found: dict[str, Any] | None) -> Interval | None:
+    return None if found is None else Interval(found["value"], found["low"], found["high"], found["n"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,14 +205,17 @@ class PoolLabels:
             classes = tuple(json.loads(table.schema.metadata[b"classes"]))
             flat = table["probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
             verdicts = {name: position for position, name in enumerate(VERDICTS)}
+            probability, agreement, ood_score = (
+                np.asarray(table[name].to_numpy(), np.float64)
+                for name in ("probability", "agreement", "ood_score")
+            )
             return cls(
                 classes,
                 tuple(table["path"].to_pylist()),
                 np.asarray(flat, np.float32).reshape(-1, len(classes)),
-                *(
-                    np.asarray(table[name].to_numpy(), np.float64)
-                    for name in ("probability", "agreement", "ood_score")
-                ),
+                probability,
+                agreement,
+                ood_score,
                 np.array([verdicts[word] for word in table["verdict"].to_pylist()], np.int8),
             )
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:

@@ -10,7 +10,7 @@ from fallow.record import Decision
 from fallow.study.evidence import OutOfFold, tempered
 from fallow.types import RungName
 
-_PRIOR_LABELS = 40.0
+PRIOR_LABELS = 40.0
 """Held-out labels that count as much as the belief that a model is calibrated as it is."""
 _BINS = 10
 _RULE = (
@@ -36,7 +36,7 @@ def calibrate(rung: RungName, evidence: OutOfFold, folds: int) -> tuple[float, D
         )
     labels, distinct = evidence.y[where], len(np.unique(where))
     # Repeats ask the same labels again: the pull to 1 grows with them, as if each label were asked once.
-    temperature = fit_temperature(logits, labels, prior_rows=_PRIOR_LABELS * len(where) / distinct)
+    temperature = fit_temperature(logits, labels, prior_rows=PRIOR_LABELS * len(where) / distinct)
     temperature = round(temperature, 4)
     before, after = np.exp(logits), tempered(np.exp(logits), temperature)
     share = f"{(folds - 1) / folds:.0%}" if folds > 1 else "only a part"

@@ -5,6 +5,7 @@ from fallow.verbs.doctor import doctor
 from fallow.verbs.evaluate import Evaluation, evaluate
 from fallow.verbs.export import export
 from fallow.verbs.init import init
+from fallow.verbs.label import Labels, label, load_labels
 from fallow.verbs.methods import methods_table
 from fallow.verbs.predict import Prediction, predict
 from fallow.verbs.result import Result, load
@@ -12,6 +13,7 @@ from fallow.verbs.train import train
 
 __all__ = [
     "Evaluation",
+    "Labels",
     "Prediction",
     "Result",
     "demo",
@@ -19,7 +21,9 @@ __all__ = [
     "evaluate",
     "export",
     "init",
+    "label",
     "load",
+    "load_labels",
     "methods_table",
     "predict",
     "train",

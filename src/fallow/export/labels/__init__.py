@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from fallow.export.labels.base import Files, Given, LabelSet
+from fallow.export.labels.base import Files, Given, LabelSet, label_set
 from fallow.export.labels.coco import write_coco
 from fallow.export.labels.fiftyone import write_fiftyone
 from fallow.export.labels.folders import write_folders
@@ -40,4 +40,4 @@ def write_labels(labels: LabelSet, out: Path, formats: tuple[str, ...], files: F
     return [WRITERS[name](labels, out, files) for name in names]
 
 
-__all__ = ["WRITERS", "Files", "Given", "LabelSet", "Writer", "write_labels"]
+__all__ = ["WRITERS", "Files", "Given", "LabelSet", "Writer", "label_set", "write_labels"]

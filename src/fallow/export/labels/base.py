@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fallow.data import ImageTable, Source
 from fallow.errors import RunError
 from fallow.record.labels import PoolLabels
 from fallow.types import Split
@@ -66,6 +67,30 @@ class LabelSet:
         """Return the absolute path of an image, or its id where it is no file."""
         file = self.file(id_)
         return id_ if file is None else str(file.absolute())
+
+
+def label_set(
+    pool: PoolLabels, table: ImageTable, source: Source, read: Callable[[str], NDArray[np.uint8]]
+) -> LabelSet:
+    """Return a pool's labels beside those of the table they belong to.
+
+    Args:
+        pool: What a model says of the unlabeled images.
+        table: All images, audited.
+        source: Where they come from.
+        read: Returns the pixels of an image.
+    """
+    columns = (table.images[name].to_pylist() for name in ("id", "uri", "width", "height"))
+    uri, sizes = {}, {}
+    for id_, place, width, height in zip(*columns, strict=True):
+        sizes[id_] = (width, height)
+        if place != id_:
+            uri[id_] = place
+    splits: tuple[Split, ...] = ("train", "val", "test")
+    given = tuple(
+        Given(id_, label, split) for split in splits for id_, label in sorted(table.labels(split).items())
+    )
+    return LabelSet(pool, given, sizes, lambda id_: source.file(uri.get(id_, id_)), read, source.name)
 
 
 def plain_name(id_: str) -> str:

@@ -37,7 +37,7 @@ def foreign_images(ctx: RungContext, fold: Fold | None) -> NDArray[np.bool_]:
 def _found(ctx: RungContext, fold: Fold | None) -> NDArray[np.bool_]:
     asked, count = ctx.config.joint.foreign, len(ctx.pool)
     inputs = FrozenInputs(ctx, fold)
-    p = conformal_p_values(*_nearness(inputs))
+    p = conformal_p_values(*nearness(inputs))
     if asked == "keep":
         found = np.zeros(count, bool)
     elif asked == "drop":
@@ -63,18 +63,29 @@ def _found(ctx: RungContext, fold: Fold | None) -> NDArray[np.bool_]:
     return found
 
 
-def _nearness(inputs: FrozenInputs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the similarity to the nearest (other) labeled image of labels and pool, the mean over spaces."""
+def nearness(inputs: FrozenInputs, count: int = 1) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the similarity to the ``count`` nearest (other) labeled images of labels and pool, the mean over them and spaces."""
     own, pool = [], []
     for space in inputs.spaces:
         labeled, others = inputs.apart(space)
         among = labeled @ labeled.T
         np.fill_diagonal(among, -np.inf)
-        own.append(among.max(1))
+        own.append(_highest(among, min(count, max(len(labeled) - 1, 1))))
         # In parts: all similarities of a large pool at once would fill the memory.
         parts = np.array_split(others, max(1, len(others) // _ROWS))
-        pool.append(np.concatenate([(part @ labeled.T).max(1) for part in parts]))
+        pool.append(
+            np.concatenate(
+                [_highest(part @ labeled.T, min(count, max(len(labeled) - 1, 1))) for part in parts]
+            )
+        )
     return np.mean(own, axis=0, dtype=np.float64), np.mean(pool, axis=0, dtype=np.float64)
+
+
+def _highest(similarity: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Return the mean of the ``count`` highest values of each row."""
+    if count == 1:
+        return np.asarray(similarity.max(1))
+    return np.asarray(np.partition(similarity, -count, axis=1)[:, -count:].mean(1))
 
 
 def conformal_p_values(labeled: NDArray[np.float64], pool: NDArray[np.float64]) -> NDArray[np.float64]:

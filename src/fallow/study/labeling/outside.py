@@ -1,0 +1,303 @@
+"""Models that come from elsewhere: a run of fallow, an ONNX file, a network or function of the user's own."""
+
+from __future__ import annotations
+
+import io
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fallow.config import LabelConfig
+from fallow.data import default_workers, in_order
+from fallow.errors import ConfigError, RunError, WeightsError
+from fallow.export import Deployed, load_bundle
+from fallow.models import Preprocess, softmax
+from fallow.record import read_json
+from fallow.record.rundir import write_bytes
+from fallow.study.rung import ImageSet
+from fallow.types import Progress
+
+Probs = NDArray[np.float32]
+Raw = NDArray[np.float32]
+_BATCH = 16
+_KEPT = 1024
+"""Images whose answers are written to the disk together: what a killed run has done is not done again."""
+_SIZE = 224
+_SUM = 1e-3
+
+
+class OutsideModel(ABC):
+    """A model that names images.
+
+    Attributes:
+        name: What the user called it.
+        classes: Class names in the order of its answers.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+
+    @abstractmethod
+    def answers(self, images: ImageSet) -> Iterator[Raw]:
+        """Yield what the model gives for each image, (classes,), in order."""
+
+    def given(self, raw: Raw) -> tuple[Probs, str]:
+        """Return probabilities (n, classes) of raw answers, and what these were taken for."""
+        return raw, "probabilities"
+
+
+class RunModel(OutsideModel):
+    """The model of a run, or a model folder; gives calibrated probabilities."""
+
+    def __init__(self, path: Path, deployed: Deployed) -> None:
+        self.path, self.name, self.classes = path, str(path), deployed.classes
+        self._deployed = deployed
+
+    def answers(self, images: ImageSet) -> Iterator[Raw]:
+        """Yield calibrated probabilities, each image looked at on its own."""
+        for _, probs in self._deployed.stream(images.ids, images.read):
+            assert probs is not None  # every image was decoded by the audit
+            yield probs
+
+
+class OwnModel(OutsideModel):
+    """A function from batches to logits or probabilities.
+
+    Args:
+        name: What to call it.
+        call: Takes float32 (n, 3, s, s), normalized, and returns (n, classes).
+        preprocess: Makes such an image.
+        config: ``outputs`` says what the answers are.
+        classes: Class names.
+        batch: Images a call; a file may take one at a time.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        call: Callable[[NDArray[np.float32]], NDArray[np.floating]],
+        preprocess: Preprocess,
+        config: LabelConfig,
+        classes: tuple[str, ...],
+        batch: int = _BATCH,
+    ) -> None:
+        self.name, self.classes = name, classes
+        self._call, self._preprocess, self._asked, self._batch = call, preprocess, config.outputs, batch
+
+    def answers(self, images: ImageSet) -> Iterator[Raw]:
+        """Yield raw answers; images are read by several threads and asked about in batches."""
+        waiting: list[NDArray[np.float32]] = []
+        for pixels in in_order(lambda id_: self._preprocess(images.read(id_)), images.ids, default_workers()):
+            waiting.append(pixels)
+            if len(waiting) == self._batch:
+                yield from self._ask(waiting)
+                waiting = []
+        if waiting:
+            yield from self._ask(waiting)
+
+    def _ask(self, batch: list[NDArray[np.float32]]) -> Raw:
+        try:
+            said = np.asarray(self._call(np.stack(batch)), np.float32)
+        except Exception as error:  # the user's own code, or a runtime that raises whatever lies beneath
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise RunError(
+                f"the model '{self.name}' failed on a batch of {len(batch)} images of {self._preprocess.size} pixels ({reason}): "
+                "give the size that it takes with --set input.size=224"
+            ) from error
+        if said.ndim == 2 and said.shape[1] == 1 and len(self.classes) == 2:
+            return said
+        if said.shape != (len(batch), len(self.classes)):
+            raise ConfigError(
+                f"the model '{self.name}' gives {said.shape} for {len(batch)} images, and there are {len(self.classes)} classes "
+                f"({', '.join(self.classes[:5])}{' ...' if len(self.classes) > 5 else ''}): name its classes in the order of its "
+                "outputs with --classes FILE"
+            )
+        if not np.isfinite(said).all():
+            raise RunError(
+                f"the model '{self.name}' gives values that are not finite: check its normalization (input.mean, input.std)"
+            )
+        return said
+
+    def given(self, raw: Raw) -> tuple[Probs, str]:
+        """Return probabilities: answers that all lie within 0 and 1 and sum to 1 are taken as they are, others go through a softmax."""
+        if raw.shape[1] == 1:  # one output of two classes is the second one's
+            kind = self._kind(bool(len(raw)) and raw.min() >= 0 and raw.max() <= 1)
+            second = raw if kind == "probabilities" else 1 / (1 + np.exp(-np.clip(raw, -60, 60)))
+            return np.concatenate([1 - second, second], axis=1).astype(np.float32), kind
+        kind = self._kind(bool(len(raw)) and raw.min() >= 0 and bool(np.abs(raw.sum(1) - 1).max() < _SUM))
+        return (raw, kind) if kind == "probabilities" else (softmax(raw), kind)
+
+    def _kind(self, looks_like_it: bool) -> str:
+        return ("probabilities" if looks_like_it else "logits") if self._asked == "auto" else self._asked
+
+
+def open_model(model: Any, config: LabelConfig, known: tuple[str, ...]) -> OutsideModel:
+    """Open what the user gave as a model.
+
+    Args:
+        model: A run directory or model folder, an ONNX file, a torch module, or a function of float32 (n, 3, s, s).
+        config: How it is fed and what it gives.
+        known: Classes of the data, the names where the model has none of its own.
+
+    Raises:
+        FallowError: It cannot be used.
+    """
+    if isinstance(model, str | Path):
+        path = Path(model).expanduser()
+        if path.is_dir():
+            return _run_model(path)
+        if path.suffix == ".onnx" and path.is_file():
+            return _onnx_model(path, config, known)
+        raise ConfigError(
+            f"'{model}' is no model that can be asked: give a run directory, an .onnx file, or the name of a timm model"
+        )
+    return _own_network(model, config, known)
+
+
+def class_names(config: LabelConfig, beside: Path | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of a model's outputs: from --classes, ``labels.json`` beside it, or the data's own in order.
+
+    Raises:
+        ConfigError: The file holds no names, or there are none at all.
+    """
+    path = config.classes or (
+        beside.parent / "labels.json" if beside and (beside.parent / "labels.json").is_file() else None
+    )
+    if path is None:
+        if not known:
+            raise ConfigError(
+                "the classes of the model are not known: name them in the order of its outputs with --classes FILE"
+            )
+        return known
+    try:
+        text = path.read_text(encoding="utf-8")
+        names = (
+            json.loads(text)
+            if path.suffix == ".json"
+            else [line.strip() for line in text.splitlines() if line.strip()]
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"the class names in '{path}' cannot be read ({error}): give a JSON list, or one name a line"
+        ) from error
+    if isinstance(names, dict):  # {"0": "cat"} is common, too
+        names = [names[key] for key in sorted(names, key=lambda k: (len(str(k)), str(k)))]
+    if not isinstance(names, list) or len(names) < 2 or len(set(map(str, names))) < len(names):
+        raise ConfigError(
+            f"'{path}' should hold two or more different class names: a JSON list, or one name a line"
+        )
+    return tuple(map(str, names))
+
+
+def kept_answers(model: OutsideModel, images: ImageSet, folder: Path, what: str, progress: Progress) -> Probs:
+    """Return what a model gives for images, (n, outputs), from the disk as far as an earlier process has come.
+
+    Args:
+        model: The model.
+        images: What to ask about.
+        folder: Where answers are kept, some images at a time.
+        what: Name for the progress line.
+        progress: Who watches.
+    """
+    found: list[Raw] = []
+    for start in range(0, len(images), _KEPT):
+        path, part = folder / f"{start:09d}.npy", images.part(slice(start, start + _KEPT))
+        rows = _kept(path, len(part))
+        if rows is None:
+            said = []
+            for row in model.answers(part):
+                said.append(row)
+                progress(what, start + len(said), len(images))
+            rows = np.stack(said)
+            content = io.BytesIO()
+            np.save(content, rows, allow_pickle=False)
+            write_bytes(path, content.getvalue())
+        found.append(rows)
+    return np.concatenate(found) if found else np.zeros((0, len(model.classes)), np.float32)
+
+
+def _kept(path: Path, count: int) -> Raw | None:
+    try:
+        rows: Raw = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return rows if len(rows) == count else None
+
+
+def _run_model(path: Path) -> RunModel:
+    for folder in (path / "model", path):
+        if (folder / "model.json").is_file():
+            return RunModel(path, load_bundle(folder))
+    raise RunError(
+        f"'{path}' holds no model of fallow: give a run directory such as runs/demo, or its model/ folder"
+    )
+
+
+def _onnx_model(path: Path, config: LabelConfig, known: tuple[str, ...]) -> OutsideModel:
+    import onnxruntime as ort
+
+    meta = path.parent / "model.json"
+    if meta.is_file() and isinstance(read_json(meta), dict) and "classifier" in read_json(meta):
+        return RunModel(path, load_bundle(path.parent))
+    try:
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime raises whatever lies beneath
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(
+            f"'{path}' cannot be opened as an ONNX model ({reason}): export it again"
+        ) from error
+    entry = session.get_inputs()[0]
+    if len(entry.shape) != 4 or entry.shape[1] not in (3, "3") or "float" not in entry.type:
+        raise ConfigError(
+            f"'{path}' takes {entry.type} {entry.shape}: a model that labels takes float images (n, 3, height, width); give one that "
+            "does, or label from Python with a function that calls it"
+        )
+    fixed = [side for side in entry.shape[2:] if isinstance(side, int)]
+    size = config.input.size if isinstance(config.input.size, int) else fixed[0] if fixed else _SIZE
+    batch = entry.shape[0] if isinstance(entry.shape[0], int) else _BATCH
+    half = "float16" in entry.type
+
+    def call(images: NDArray[np.float32]) -> NDArray[np.floating]:
+        short = batch - len(images) if isinstance(entry.shape[0], int) else 0
+        padded = (
+            np.concatenate([images, np.zeros((short, *images.shape[1:]), np.float32)]) if short else images
+        )
+        said = session.run(None, {entry.name: padded.astype(np.float16) if half else padded})[0]
+        return np.asarray(said)[: len(images)]
+
+    return OwnModel(
+        str(path), call, _preprocess(size, config), config, class_names(config, path, known), batch
+    )
+
+
+def _own_network(model: Any, config: LabelConfig, known: tuple[str, ...]) -> OutsideModel:
+    import torch
+    from torch import nn
+
+    if not callable(model):
+        raise ConfigError(
+            f"model= takes a run directory, an ONNX file, a timm name, a torch Module or a function, not a {type(model).__name__}"
+        )
+    network = model.eval() if isinstance(model, nn.Module) else model
+    where = next((p.device for p in model.parameters()), None) if isinstance(model, nn.Module) else None
+
+    def call(images: NDArray[np.float32]) -> NDArray[np.floating]:
+        batch = torch.from_numpy(images)
+        with torch.inference_mode():
+            said = network(batch if where is None else batch.to(where))
+        return said.float().cpu().numpy() if isinstance(said, torch.Tensor) else np.asarray(said)
+
+    size = config.input.size if isinstance(config.input.size, int) else _SIZE
+    name = getattr(model, "__name__", type(model).__name__)
+    return OwnModel(name, call, _preprocess(size, config), config, class_names(config, None, known))
+
+
+def _preprocess(size: int, config: LabelConfig) -> Preprocess:
+    return Preprocess(size, config.input.mean, config.input.std)
