@@ -94,7 +94,7 @@ def label_pool(
         answers = of_ladder(study, ctx, best)
         answers = _with_notes(answers, study.notes)
         decisions = study.decisions
-    made = _judge(ctx, config, answers)
+    made = judge(ctx, config, answers)
     write_json(run.decisions, decisions.to_json())
     return made
 
@@ -155,8 +155,8 @@ def _check_pool(ctx: RungContext) -> None:
         )
 
 
-def _judge(ctx: RungContext, config: LabelConfig, answers: Answers) -> Labeled:
-    """Turn answers into verdicts."""
+def judge(ctx: RungContext, config: LabelConfig, answers: Answers) -> Labeled:
+    """Turn answers into labels with a verdict each, and say how good the accepted ones are."""
     guess = answers.probs.argmax(1)
     reliability = Reliability.fit(answers.held_out)
     probability = reliability.probability(answers.probs)
