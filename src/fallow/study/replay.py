@@ -17,6 +17,9 @@ _SEARCHED = "embed.views"
 _CLOCKED = "network.views"
 """Settled by the clock: followed on the same data, by `ReplayConfig.maps`, and decided anew on others."""
 
+_WHOLE = ("method",)
+"""Decisions about what is an option by itself and in no section."""
+
 _FOLLOWED = "As in the run that this one follows: "
 
 
@@ -79,6 +82,9 @@ def config_text(
     settled: dict[str, Any] = {}
     searched: dict[str, Any] = {}
     for d in decisions:
+        if d.name in _WHOLE:
+            settled[d.name] = d.value
+            continue
         section, _, name = d.name.partition(".")
         if not isinstance(dumped.get(section), dict) or name not in dumped[section] or section == "replay":
             continue

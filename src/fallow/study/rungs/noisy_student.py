@@ -120,9 +120,12 @@ def _teacher(fit: Fit, below: Below) -> FrozenCandidate | None:
 
 def _lookup(probs: Tensor) -> Callable[[Tensor], Posteriors]:
     """Return a function from positions in the pool to what the teacher said of them."""
+    held: dict[torch.device, Tensor] = {}  # once where it is asked for: an accelerator would wait for each look elsewhere
 
     def say(index: Tensor) -> Posteriors:
-        taken = probs[index.cpu()].to(index.device)
+        if index.device not in held:
+            held[index.device] = probs.to(index.device)
+        taken = held[index.device][index]
         return Posteriors("categorical", taken, torch.arange(len(taken), device=index.device))
 
     return say
