@@ -27,7 +27,7 @@ from fallow.study.labeling.agreement import agreement, by_neighbors
 from fallow.study.labeling.answers import Answers, of_ladder, of_models
 from fallow.study.labeling.outside import open_model
 from fallow.study.labeling.reliability import Reliability
-from fallow.study.labeling.strangers import find_strangers
+from fallow.study.labeling.strangers import Strangers, find_strangers
 from fallow.study.labeling.threshold import Choice, by_certificate, by_coverage, by_precision
 from fallow.study.ladder import Study
 from fallow.study.plan import plan_spaces
@@ -160,9 +160,9 @@ def judge(ctx: RungContext, config: LabelConfig, answers: Answers) -> Labeled:
     guess = answers.probs.argmax(1)
     reliability = Reliability.fit(answers.held_out)
     probability = reliability.probability(answers.probs)
-    strangers = find_strangers(ctx, config.foreign)
-    choice = _choose(config, answers, reliability, probability, ~strangers.foreign & ~strangers.edge)
     named = np.array([answers.classes.index(name) for name in ctx.data.classes], np.int64)
+    strangers = find_strangers(ctx, config.foreign, answers.probs.mean(0, dtype=np.float64)[named])
+    choice = _choose(config, answers, reliability, probability, strangers)
     near = by_neighbors(ctx, guess, named[ctx.data.y]) if len(ctx.data.y) else None
     verdict = np.where(strangers.foreign, 2, np.where(choice.accepted, 0, 1)).astype(np.int8)
     pool = PoolLabels(
@@ -193,7 +193,7 @@ def _rule(config: LabelConfig) -> str:
     return "the mean probability of what is accepted is the precision that was asked for."
 
 
-def _image_weights(answers: Answers) -> Floats | None:
+def _image_weights(answers: Answers, own: NDArray[np.bool_]) -> Floats | None:
     """Return what each labeled image counts, so that the held-out classes have the pool's estimated shares; None where all count
     alike, as long as these differ by no more than three to one.
     """
@@ -202,7 +202,7 @@ def _image_weights(answers: Answers) -> Floats | None:
         return None
     asked = held_out.y[np.unique(held_out.where)]
     there = np.bincount(asked, minlength=len(answers.classes)) > 0
-    mix = answers.probs.mean(0, dtype=np.float64) * there
+    mix = answers.probs[own].mean(0, dtype=np.float64) * there
     if there.sum() < 2 or not skewed(mix[there] / mix.sum(), np.searchsorted(np.flatnonzero(there), asked)):
         return None
     weights = np.zeros(len(held_out.y))
@@ -215,8 +215,9 @@ def _choose(
     answers: Answers,
     reliability: Reliability,
     probability: Floats,
-    may: NDArray[np.bool_],
+    strangers: Strangers,
 ) -> Choice:
+    may = ~strangers.foreign & ~strangers.edge
     target = config.target
     if target is None:
         assert config.coverage is not None
@@ -229,7 +230,9 @@ def _choose(
         return Choice(np.zeros(len(may), bool), 1.0, why)
     if config.certify:
         held = reliability.probability(answers.held_out.probs)
-        return by_certificate(probability, may, target, answers.held_out, held, _image_weights(answers))
+        return by_certificate(
+            probability, may, target, answers.held_out, held, _image_weights(answers, ~strangers.foreign)
+        )
     return by_precision(probability, may, target)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fallow.study.choose import mix_weights
 from fallow.study.context import RungContext
 from fallow.study.inputs import FrozenInputs
 from fallow.study.trained.foreign import benjamini_hochberg, conformal_p_values, nearness
@@ -40,19 +41,22 @@ class Strangers:
     edge: NDArray[np.bool_]
 
 
-def find_strangers(ctx: RungContext, asked: str) -> Strangers:
+def find_strangers(ctx: RungContext, asked: str, mix: NDArray[np.float64]) -> Strangers:
     """Find images of no class by their distance to the nearest labels (conformal outlier detection, Bates et al., Annals of
     Statistics 2023, arXiv 2104.08279; set aside by Benjamini and Hochberg's rule).
 
     Args:
         ctx: Data and vectors.
         asked: ``auto``, or ``keep``: nothing is set aside, the score is still told.
+        mix: Estimated share of each of the data's classes in the pool, (classes,): where a class that lies scattered is common in
+            the pool and not among the labels, its images must not pass for strangers.
     """
     count = len(ctx.pool)
     none = np.zeros(count, bool)
     if len(ctx.data.y) < 2:
         return Strangers(np.full(count, np.nan), none, none)
-    p = conformal_p_values(*nearness(FrozenInputs(ctx, None), _NEIGHBORS))
+    near, far = nearness(FrozenInputs(ctx, None), _NEIGHBORS)
+    p = conformal_p_values(near, far, mix_weights(ctx.data.y, mix))
     foreign = none
     if asked != "keep" and len(ctx.data.y) >= _FEWEST:
         foreign = benjamini_hochberg(p, _FALSE_SHARE)

@@ -88,15 +88,23 @@ def _highest(similarity: NDArray[np.float32], count: int) -> NDArray[np.float32]
     return np.asarray(np.partition(similarity, -count, axis=1)[:, -count:].mean(1))
 
 
-def conformal_p_values(labeled: NDArray[np.float64], pool: NDArray[np.float64]) -> NDArray[np.float64]:
+def conformal_p_values(
+    labeled: NDArray[np.float64], pool: NDArray[np.float64], weights: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """Return for each pool image the share of labeled images (and itself) that are no nearer, (pool,).
 
     Args:
         labeled: How near each labeled image is to the others, (n,).
         pool: How near each pool image is to the labeled ones, (pool,).
+        weights: What each labeled image counts where classes have other shares in the pool, (n,); a pool image counts as
+            much as the heaviest of them (weighted conformal prediction: Tibshirani et al., NeurIPS 2019, arXiv 1904.06019).
     """
-    below = np.searchsorted(np.sort(labeled), pool, side="right")
-    return np.asarray((1 + below) / (len(labeled) + 1), np.float64)
+    count = np.ones(len(labeled)) if weights is None else weights
+    order = np.argsort(labeled)
+    below = np.concatenate([[0.0], np.cumsum(count[order])])
+    own = float(count.max())
+    place = np.searchsorted(labeled[order], pool, side="right")
+    return np.asarray((own + below[place]) / (own + below[-1]), np.float64)
 
 
 def benjamini_hochberg(p: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
