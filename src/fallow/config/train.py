@@ -49,6 +49,9 @@ class ReplayConfig(Section):
     maps: dict[str, int] = Field(
         default_factory=dict, description="Views that the frozen part of the network was run on."
     )
+    tuning: dict[str, Any] = Field(
+        default_factory=dict, description="What labels-only training searched, and what each fold found."
+    )
     searched: dict[str, Any] = Field(
         default_factory=dict,
         description="Values above that were searched, not asked for: searched again, in every fold, unless changed.",

@@ -8,6 +8,7 @@ from fallow.engine.health import Diverged, Finding, Watch
 from fallow.engine.loggers import TRACKERS, JsonLines, Logger, Tracker, check_trackers, make_loggers
 from fallow.engine.loop import Loop, Outcome, Place, make_fabric, time_steps
 from fallow.engine.optim import lr_scale, make_optimizer, parameter_groups, set_lr
+from fallow.engine.rising import losses_at
 from fallow.engine.seeds import Stream, derive, generator
 from fallow.engine.settings import LoopSettings, Precision
 
@@ -37,6 +38,7 @@ __all__ = [
     "derive",
     "generator",
     "load_checkpoint",
+    "losses_at",
     "lr_scale",
     "make_fabric",
     "make_loggers",

@@ -37,6 +37,7 @@ from fallow.study.rungs import RUNGS
 from fallow.study.scoring import Tested, decide_scoring, score
 from fallow.study.stage import Stage, StagePlan, note_elapsed
 from fallow.study.trained.map_plan import followed_maps
+from fallow.study.trained.tune import followed_tuning
 from fallow.study.verdict import verdict
 from fallow.study.worth import learning_curve, worth_labels
 from fallow.types import JsonObject, RungName, Split
@@ -116,6 +117,7 @@ def leave(study: Study, ctx: RungContext, best: RungName) -> StudyResult:
         _stages(study),
         {f"{name}/{key}": step for name, stage in study.stages.items() for key, step in stage.cuts().items()},
         followed_maps(ctx),
+        followed_tuning(ctx),
     )
     write_bytes(study.run.config, text.encode())
     write_json(study.run.decisions, study.decisions.to_json())

@@ -66,6 +66,7 @@ def config_text(
     stages: Mapping[RungName, StagePlan],
     cuts: Mapping[str, int],
     maps: Mapping[str, int],
+    tuning: Mapping[str, Any],
 ) -> str:
     """Return ``config.yaml`` of a finished run: no "auto" is left that a decision settled, but for what the clock did.
 
@@ -77,6 +78,7 @@ def config_text(
         stages: What was done of each rung.
         cuts: Steps at which the clock ended fits, by rung and fold.
         maps: Views that the frozen part of the network was run on.
+        tuning: What labels-only training searched, and what its folds found.
     """
     dumped: dict[str, Any] = config.model_dump(mode="json")
     settled: dict[str, Any] = {}
@@ -102,6 +104,7 @@ def config_text(
         steps={name: made.steps for name, made in stages.items() if made.steps and not made.skipped},
         cuts=dict(cuts),
         maps=dict(maps),
+        tuning=dict(tuning),
         skipped={name: _said_first(made.note) for name, made in stages.items() if made.skipped},
         searched=searched,
     )

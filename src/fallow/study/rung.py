@@ -148,6 +148,20 @@ class Rung(ABC):
     def estimate(self, ctx: RungContext) -> Cost:
         """Return what one fit would take; of a rung with a workload, what one step takes."""
 
+    def prepare(
+        self, ctx: RungContext, seconds: float, step: float, workload: Workload, folds: Sequence[Fold]
+    ) -> float:
+        """Plan what comes before the steps of a rung's fits, once a run, and return the seconds that all of it takes.
+
+        Args:
+            ctx: Data, vectors, decisions and clock.
+            seconds: What the rung may take.
+            step: What a step takes.
+            workload: How many steps make sense.
+            folds: What it could be measured on; the refit comes on top.
+        """
+        return 0.0
+
     @abstractmethod
     def fit(
         self,

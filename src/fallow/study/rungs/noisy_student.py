@@ -92,7 +92,7 @@ class NoisyStudentRung(TrainedRung):
             own,
             title=f"{self.info.name}, round {number}: steps" if rounds > 1 else f"{self.info.name}: steps",
             place=place,
-            mix=mixing(fit.ctx, self.mix),
+            mix=mixing(fit.ctx, fit.fold, self.mix),
         )
         before, stop = (number - 1) * settings.steps, fit.ctx.stop
         outcome = loop.run(None if stop is None else lambda step, took: stop(before + step, spent + took))

@@ -78,7 +78,7 @@ class TrainedRung(Rung):
         once = fit.shared_seconds(network, method)
 
         def make() -> Loop:
-            mix = mixing(ctx, self.mix)
+            mix = mixing(ctx, None, self.mix)
             return fit.loop(network, method, settings, title="", mix=mix, measured=True)
 
         return Cost(step_seconds(ctx, self.info.name, make), once)
@@ -97,7 +97,7 @@ class TrainedRung(Rung):
             settings,
             title=f"{self.info.name}: steps",
             place=fit.place(self.info.name),
-            mix=mixing(ctx, self.mix),
+            mix=mixing(ctx, fold, self.mix),
         )
         outcome = loop.run(ctx.stop)
         if fold is None:

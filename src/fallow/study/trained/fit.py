@@ -46,6 +46,7 @@ from fallow.study.trained.maps import MapBank, bank_of
 from fallow.study.trained.network import NetworkPlan, network_plan
 from fallow.study.trained.noise import noise_of, noises
 from fallow.study.trained.recipe import Recipe
+from fallow.study.trained.tune import DECAY, LR, MIX, decide, resolved
 from fallow.types import JsonObject
 
 _TIMED_STEPS = 1000
@@ -226,10 +227,9 @@ def timed_settings(fit: Fit) -> LoopSettings:
     return fit.settings(_TIMED_STEPS)
 
 
-def mixing(ctx: RungContext, default: str = "none") -> Mix | None:
+def mixing(ctx: RungContext, fold: Fold | None, default: str = "none") -> Mix | None:
     """Return how labeled images are mixed with each other."""
-    asked = ctx.config.augment.mix
-    name = default if asked == "auto" else asked
+    name = resolved(ctx, fold, MIX, default)
     if name == "none":
         return None
     made = mixup if name == "mixup" else cutmix
@@ -248,6 +248,8 @@ def record_training(ctx: RungContext, rung: str, settings: LoopSettings, outcome
     figures: JsonObject = {name: round(value, 4) for name, value in outcome.figures.items()}
     if outcome.findings:
         figures["findings"] = [found.sentence for found in outcome.findings]
+    decide(ctx, LR, settings.lr)
+    decide(ctx, DECAY, settings.weight_decay)
     ctx.decisions.add(
         Decision(f"{rung}.training", {**settings.to_json(), "done": outcome.steps}, "rule", rule, figures)
     )

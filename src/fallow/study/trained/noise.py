@@ -9,6 +9,7 @@ from fallow.models import Space
 from fallow.study.context import RungContext
 from fallow.study.rung import Fold
 from fallow.study.spaces import SPACES, spaces_of
+from fallow.study.trained.tune import STRENGTH, decide, resolved
 
 _PICKS = 2
 _MOVES = {"none": (), "flip": ("hflip",), "turns": ("hflip", "vflip")}
@@ -41,13 +42,13 @@ def noise_of(ctx: RungContext, fold: Fold | None) -> Noise:
     if views == "turns":
         limits["rotate"] = 1.0
     picks = asked.picks if isinstance(asked.picks, int) else _PICKS
-    strength = float(asked.strength) if isinstance(asked.strength, int | float) else 1.0
+    strength = float(resolved(ctx, fold, STRENGTH, 1.0))
     flips = _MOVES[views]
     weak = weak_policy(limits, flips=flips, gray=gray)
     strong = strong_policy(limits, picks=picks, magnitude=strength, flips=flips, gray=gray)
     if fold is None:
         said = f"Weak views: {weak.describe()}. Strong views: {strong.describe()}."
-        ctx.decide("augment.strength", strength, said, asked.strength != "auto", {"views": views})
+        decide(ctx, STRENGTH, strength, said, {"views": views})
     return Noise(weak, strong)
 
 

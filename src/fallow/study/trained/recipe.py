@@ -8,11 +8,14 @@ from typing import Literal
 from fallow.engine import LoopSettings, Precision
 from fallow.study.context import RungContext
 from fallow.study.rung import Fold
+from fallow.study.trained.map_plan import known_plan
 from fallow.study.trained.network import NetworkPlan
+from fallow.study.trained.tune import DECAY, LR, MIX, STRENGTH, resolved
+from fallow.types import Json
 
 _BATCH = 32
 _RATIO, _PRETRAINED_RATIO = 3, 1
-_SCRATCH_LR, _PRETRAINED_LR, _HEAD_LR = 2e-3, 4e-4, 4e-4
+_SCRATCH_LR, _PRETRAINED_LR = 2e-3, 4e-4
 _DECAY = 0.05
 _WARMUP, _CLIP = 0.05, 1.0
 _EMA_SHARE = 20
@@ -32,11 +35,10 @@ class Recipe:
     joint: bool
 
     def settings(self, ctx: RungContext, fold: Fold | None, steps: int) -> LoopSettings:
-        """Return the settings of a fit: pinned values, else the rules of this module."""
+        """Return the settings of a fit: pinned values, else what its fold found, else the rules of this module."""
         asked = ctx.config.optimization
         batch = _int(asked.batch_size, min(_BATCH, max(8, len(ctx.train_positions(fold)))))
         ratio = _int(asked.unlabeled_ratio, _RATIO if self.plan.scratch else _PRETRAINED_RATIO)
-        lr = _float(asked.lr, _SCRATCH_LR if self.plan.scratch else _PRETRAINED_LR)
         decay = _float(asked.ema_decay, look_back(steps))
         return LoopSettings(
             steps=steps,
@@ -44,9 +46,8 @@ class Recipe:
             # Few labels make small batches, but the pool is no smaller for it.
             unlabeled_batch=ratio * _int(asked.batch_size, _BATCH) if self.joint else 0,
             optimizer="adamw" if asked.optimizer == "auto" else asked.optimizer,
-            lr=lr,
-            head_lr=None if self.plan.scratch or asked.lr != "auto" else _HEAD_LR,
-            weight_decay=_float(asked.weight_decay, _DECAY),
+            lr=float(resolved(ctx, fold, LR, default_lr(self.plan))),
+            weight_decay=float(resolved(ctx, fold, DECAY, _DECAY)),
             warmup=_float(asked.warmup, _WARMUP),
             ema_decay=decay,
             clip=_float(asked.clip, _CLIP),
@@ -55,6 +56,24 @@ class Recipe:
             gradient_checkpointing=asked.gradient_checkpointing,
             seed=ctx.seed(fold),
         )
+
+
+def default_lr(plan: NetworkPlan) -> float:
+    """Return the highest learning rate where nothing was searched: one for head and last blocks alike."""
+    return _SCRATCH_LR if plan.scratch else _PRETRAINED_LR
+
+
+def searched(ctx: RungContext, plan: NetworkPlan) -> dict[str, tuple[Json, ...]]:
+    """Return what labels-only training searches around its defaults, and in which order.
+
+    Noise is no part of it where a frozen trunk was run on the noised images once: each strength would need maps of its own.
+    """
+    lr = default_lr(plan)
+    axes: dict[str, tuple[Json, ...]] = {LR: (3 * lr, lr / 3), MIX: ("mixup",), DECAY: (10 * _DECAY,)}
+    maps = known_plan(ctx)
+    if maps is None or not maps.views:
+        axes |= {STRENGTH: (0.5,)}
+    return axes
 
 
 def look_back(steps: int) -> float:
