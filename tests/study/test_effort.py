@@ -35,6 +35,20 @@ def test_what_is_planned_fits_the_time_and_makes_sense(folds: int, step: float) 
             assert made.folds == min(2, folds)  # more folds are never bought with too few steps
 
 
+@pytest.mark.parametrize("beside", [0.5, 20.0])
+def test_what_a_fit_takes_beside_its_steps_is_planned_for(beside: float) -> None:
+    for seconds in range(1, 2000, 13):
+        made = Effort("joint", seconds, 0.1, WORK, 5, beside=beside).plan()
+        if made.skipped:
+            assert made.decision is not None
+            needed = float(made.decision.evidence["seconds_needed"])  # type: ignore[arg-type]
+            assert needed > seconds
+            assert not Effort("joint", needed + 0.5, 0.1, WORK, 5, beside=beside).plan().skipped
+        else:
+            assert made.steps is not None
+            assert (made.folds + 1) * (made.steps * 0.1 + beside) <= seconds
+
+
 @pytest.mark.parametrize("folds", [1, 2, 5])
 def test_more_time_never_means_fewer_folds_nor_less_training_in_all(folds: int) -> None:
     made = [plan(seconds, folds=folds) for seconds in range(1, 2000, 3)]

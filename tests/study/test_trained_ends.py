@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 import types
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,12 @@ import yaml
 from torch import nn
 
 import fallow.study.ladder
+import fallow.study.rungs.trained as trained
+from fallow.data import cores
 from fallow.engine import Loop, LoopSettings
 from fallow.errors import ConfigError, WeightsError
 from fallow.models import Network, create_backbone, from_backbone
+from fallow.study.effort import share_of
 from fallow.study.pace import Pace
 from fallow.study.rung import Cost
 from fallow.study.rungs import RUNGS
@@ -251,3 +255,79 @@ def test_what_the_teacher_said_is_looked_up_where_the_batch_is() -> None:
         assert torch.equal(say(index).probs, probs[index])
     # A tensor without memory, as an accelerator's is for the processor: looking at it would fail, and there wait.
     assert say(torch.zeros(4, dtype=torch.long, device="meta")).probs.shape == (4, 3)
+
+
+def seen_seconds(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a trained network take so many seconds for each image that it is asked about."""
+    monkeypatch.setattr(trained, "answer_seconds", lambda *given: seconds)
+
+
+def test_a_test_split_that_a_network_reads_slowly_is_planned_for_before_its_first_step(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """12 test images and a pool of 30, as 10,000 would be on a network that takes 20 ms."""
+    seen: dict[str, float] = {}
+    monkeypatch.setattr(RUNGS["finetune"], "prepare", lambda *given: 0.0)
+    for seconds in (0.0, 5.0):
+        kept: list[Pace] = []
+        monkeypatch.setattr(Pace, "__init__", keeping(kept, Pace.__init__))
+        seen_seconds(seconds, monkeypatch)
+        out = tmp_path / str(seconds)
+        study(data, out, rungs="finetune,joint")
+        made = Stage(next((out / "stages").glob("*-finetune"))).plan()
+        assert made is not None
+        assert made.after == pytest.approx(42 * seconds)
+        assert kept[0].owed == {"finetune": made.after, "joint": made.after}
+        seen[out.name] = float(made.seconds or 0.0)
+        (out / "result.json").unlink()
+        study(data, out, rungs="finetune,joint")  # a run that goes on keeps as much time
+        assert kept[1].owed == kept[0].owed
+    share = share_of("finetune", ("probe", "finetune", "joint"))
+    assert seen["0.0"] - seen["5.0"] == pytest.approx(share * 42 * 5.0, abs=10.0)
+
+
+def keeping(kept: list[Pace], make: Any) -> Any:
+    def made(self: Pace, *given: Any) -> None:
+        make(self, *given)
+        kept.append(self)
+
+    return made
+
+
+def test_time_that_a_rung_would_have_needed_after_the_climb_is_given_back_when_it_is_left_out(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[Pace] = []
+    monkeypatch.setattr(Pace, "__init__", keeping(kept, Pace.__init__))
+    monkeypatch.setattr(RUNGS["joint"], "estimate", lambda ctx: Cost(1000.0, image=1.0))
+    study(data, tmp_path / "run", rungs="joint")
+    assert kept[0].owed == {}
+
+
+def test_a_student_pays_for_what_its_teachers_say_of_the_pool(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen_seconds(0.5, monkeypatch)
+    ctx = context(data, tmp_path / "cache")
+    pool = 0.5 * len(ctx.pool)
+    assert RUNGS["joint"].estimate(ctx).beside == 0
+    for rungs, rounds, asked in (
+        ("joint,noisy_student", 1, 1),
+        ("propagate,noisy_student", 1, 0),
+        ("propagate,noisy_student", 3, 2),
+        ("joint,noisy_student", "auto", 2),
+    ):
+        ctx.config.rungs, ctx.config.noisy_student.rounds = rungs, rounds  # type: ignore[assignment]
+        assert RUNGS["noisy_student"].estimate(ctx).beside == pytest.approx(asked * pool), (rungs, rounds)
+
+
+def test_what_a_network_takes_for_an_image_is_measured_from_its_file(data: Path, tmp_path: Path) -> None:
+    """On images in memory alone it would look as fast as a step, whatever the files are."""
+    ctx = context(data, tmp_path / "cache")
+    quick = RUNGS["joint"].estimate(ctx).image
+    slow = context(data, tmp_path / "cache")
+    read = slow.data.reader.read
+    slow.data.reader.read = lambda name: time.sleep(0.02) or read(name)  # type: ignore[method-assign,func-returns-value]
+    each = RUNGS["joint"].estimate(slow).image
+    assert each > quick
+    assert each >= 0.02 / cores()

@@ -15,7 +15,9 @@ _SHARES = {"finetune": 1.0, "joint": 1.2, "noisy_student": 0.8, "ensemble": 0.05
 _OPPONENT = 1 / 3
 """Labels only is a funded opponent: it has at least this much of the time for training."""
 _SLOWER = 1.15
-"""A fit takes this much longer than its steps: reading, averages, held-out images."""
+"""A fit takes this much longer than its steps: reading, averages."""
+_FIT = 1.0
+"""Seconds that a fit takes to begin and to be kept."""
 _FEWEST_FOLDS = 2
 
 
@@ -29,8 +31,9 @@ class Effort:
         step: Seconds of one step.
         workload: How many steps make sense.
         folds: Folds that it could be measured on: no more than the trained rungs below were.
-        fits_least: Seconds that any fit takes, whatever its steps.
+        beside: Seconds of each fit beside its steps: what teachers say, cheap rungs fitted again, held-out images.
         once: Seconds for what all fits share, before the first.
+        after: Seconds that its answers will take once all rungs are climbed; no part of ``seconds``.
     """
 
     name: RungName
@@ -38,8 +41,9 @@ class Effort:
     step: float
     workload: Workload
     folds: int
-    fits_least: float = 1.0
+    beside: float = 0.0
     once: float = 0.0
+    after: float = 0.0
 
     def plan(self) -> StagePlan:
         """Return steps and folds: as many folds as leave enough steps, else few folds and fewer steps, else none."""
@@ -47,10 +51,12 @@ class Effort:
             "seconds_allowed": round(self.seconds, 1),
             "seconds_a_step": round(self.step, 4),
             "seconds_once": round(self.once, 1),
+            "seconds_beside_steps": round(self.beside, 1),
+            "seconds_after": round(self.after, 1),
             "folds": self.folds,
         }
         if not self.workload.most:  # nothing is trained
-            return StagePlan(self.folds, steps=0)
+            return StagePlan(self.folds, steps=0, after=self.after)
         fewest = min(_FEWEST_FOLDS, self.folds)
         for folds in range(self.folds, fewest - 1, -1):
             steps = self._steps(folds)
@@ -59,7 +65,7 @@ class Effort:
         folds, steps = fewest, self._steps(fewest)
         if steps >= self.workload.least:
             return self._made(folds, min(steps, self.workload.most), figures)
-        needed = (self.workload.least * self.step * _SLOWER + self.fits_least) * (folds + 1) + self.once
+        needed = (self.workload.least * self.step * _SLOWER + self._least) * (folds + 1) + self.once
         note = (
             f"{self.name} was skipped: {self.workload.least} steps on {folds} folds and all labels need about {needed:.0f} s, "
             f"and its share of the time left is {max(self.seconds, 0.0):.0f} s."
@@ -70,8 +76,13 @@ class Effort:
         )
         return StagePlan(0, 0.0, True, note, made)
 
+    @property
+    def _least(self) -> float:
+        """Seconds that any fit takes, whatever its steps."""
+        return _FIT + self.beside
+
     def _steps(self, folds: int) -> int:
-        each = (self.seconds - self.once) / (folds + 1) - self.fits_least
+        each = (self.seconds - self.once) / (folds + 1) - self._least
         return int(each / (self.step * _SLOWER)) if each > 0 else 0
 
     def _made(self, folds: int, steps: int, figures: JsonObject) -> StagePlan:
@@ -79,7 +90,7 @@ class Effort:
         made = Decision(
             f"{self.name}.steps", steps, "rule", rule, {**figures, "folds": folds, "folds_there": self.folds}
         )
-        return StagePlan(folds, self.seconds, decision=made, steps=steps)
+        return StagePlan(folds, self.seconds, decision=made, steps=steps, after=self.after)
 
 
 def share_of(name: RungName, names: Sequence[RungName]) -> float:

@@ -26,9 +26,9 @@ from fallow.study.fits import Fits, GivenUp
 from fallow.study.judge import Judge, Judgment, at_chance, pool_mix, weights_decision
 from fallow.study.leave import keep_model, leave, model_rung
 from fallow.study.pace import Pace, embed_everything, image_seconds
-from fallow.study.plan import SpacePlan, as_before, plan_spaces, pool_order, without_weights
+from fallow.study.plan import SpacePlan, as_before, part_of_pool, plan_spaces, without_weights
 from fallow.study.replay import followed, planned, stage_plan
-from fallow.study.rung import Candidate, Rung, Workload
+from fallow.study.rung import Candidate, Cost, Rung, Workload
 from fallow.study.rungs import RUNGS
 from fallow.study.stage import Stage, StagePlan, note_elapsed
 from fallow.study.trained.checks import check_training
@@ -165,8 +165,7 @@ class Study:
             self.notes.append(
                 f"{self.plan.pool:,} of the {self.unlabeled:,} unlabeled images took part: the budget allowed no more."
             )
-            kept = np.sort(pool_order(len(data.pool_ids), self.config.seed)[: self.plan.pool])
-            data = replace(data, pool_ids=tuple(data.pool_ids[i] for i in kept))
+            data = part_of_pool(data, self.plan, self.config.seed)
         task = classification_task(data.classes)
         return RungContext(
             data,
@@ -237,8 +236,11 @@ class Study:
             if plan is not None:
                 stage.keep_decisions(self.decisions.since(known))
                 stage.keep_plan(plan)
+        self.pace.owed.pop(name, None)
         if plan is None:
             return False
+        if not plan.skipped:
+            self.pace.owed[name] = plan.after
         self.heed(plan)
         return plan.skipped
 
@@ -258,13 +260,24 @@ class Study:
         trains = rung.workload.most > 0
         workload = Workload(asked, asked, asked) if trains and asked != "auto" else rung.workload
         cost = rung.estimate(ctx)
+        self.pace.owed[name] = after = self.pace.answers(cost.image)
         seconds = share * self.pace.left
         ahead = rung.prepare(ctx, seconds - cost.once, cost.seconds, workload, self.folds[:there])
-        return Effort(name, seconds, cost.seconds, workload, there, once=cost.once + ahead).plan()
+        beside = cost.beside + self._beside(rung, cost)
+        return Effort(name, seconds, cost.seconds, workload, there, beside, cost.once + ahead, after).plan()
+
+    def _beside(self, rung: Rung, cost: Cost) -> float:
+        """Return what each fit of a trained rung takes for its held-out images and for the cheap rungs that it asks again."""
+        held_out = max((len(fold.held_out) for fold in self.folds), default=0) * cost.image
+        if rung.info.labels_only:
+            return held_out
+        cheap = [stage for name, stage in self.stages.items() if RUNGS[name].workload is None]
+        return held_out + sum(stage.fold_seconds() for stage in cheap)
 
     def _give_up(self, name: RungName, stage: Stage) -> None:
         """Leave out a rung whose training broke down, as a run that goes on will."""
         self.evidence.drop(name)
+        self.pace.owed.pop(name, None)
         del self.stages[name]
         plan = stage.plan()
         assert plan is not None

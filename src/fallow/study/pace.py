@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fallow.models import view_indices
 from fallow.record import Decision
@@ -67,7 +68,7 @@ class Pace:
     Attributes:
         report: Seconds kept for the report.
         compared: On how many images the exported file is compared with the model in memory.
-        reserve: Seconds kept for all that comes after the last rung.
+        owed: Seconds that the answers of trained rungs will take after the last rung, by rung.
     """
 
     def __init__(
@@ -80,10 +81,25 @@ class Pace:
             max(_COMPARED_LEAST, min(fits, _COMPARED_MOST)), tested or len(ctx.data.labeled_ids)
         )
         seen = len(ctx.data.labeled_ids) + len(ctx.data.pool_ids)
+        self._asked = tested + len(ctx.data.pool_ids)
+        self.owed: dict[RungName, float] = {}
         self.report = max(_REPORT_SECONDS, min(_REPORT_SHARE * clock.budget, _REPORT_MOST))
-        self.reserve = (
+        self._reserve = (
             embed_seconds * tested / seen + image_seconds * self.compared + self.report + _EXPORT_SECONDS
         )
+
+    @property
+    def reserve(self) -> float:
+        """Seconds kept for all that comes after the last rung."""
+        return self._reserve + sum(self.owed.values())
+
+    def answers(self, image: float) -> float:
+        """Return what a network that takes so many seconds an image will take for the test images and, for the report, the pool.
+
+        No vectors of its own are kept from run to run, and it was trained on images that lay in memory at their size: a large
+        test split can take it longer than all of its steps.
+        """
+        return image * self._asked
 
     @property
     def left(self) -> float:
@@ -141,17 +157,24 @@ class Pace:
             late = spent + last > _SLACK * (plan.seconds or 0.0) and self.left < last
             if not late:
                 return None
-            return self._planned(name, position, folds, last, plan.seconds or 0.0, plan.steps)
+            return self._planned(name, position, folds, last, plan.seconds or 0.0, plan)
         fits = position + int((seconds - spent) / last)
         if position > 1 or fits <= position:
             return self._planned(name, max(position, min(fits, folds)), folds, last, seconds)
         return None
 
     def _planned(
-        self, name: RungName, count: int, folds: int, each: float, seconds: float, steps: int | None = None
+        self,
+        name: RungName,
+        count: int,
+        folds: int,
+        each: float,
+        seconds: float,
+        before: StagePlan | None = None,
     ) -> StagePlan:
+        before = before or StagePlan(folds)
         if count >= folds:
-            return StagePlan(folds, seconds, steps=steps)
+            return replace(before, folds=folds, seconds=seconds, note="", decision=None)
         rule = "Held-out fits of a rung may take a share of the time left: as many folds as fit."
         figures = {
             "folds": folds,
@@ -160,4 +183,4 @@ class Pace:
         }
         note = f"{name} was measured on {count} of {folds} folds: the budget allowed no more."
         made = Decision(f"{name}.folds", count, "rule", rule, dict(figures))
-        return StagePlan(count, seconds, note=note, decision=made, steps=steps)
+        return replace(before, folds=count, seconds=seconds, note=note, decision=made)

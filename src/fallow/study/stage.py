@@ -29,6 +29,7 @@ class StagePlan:
         folds: Folds that the rung is measured on.
         seconds: What the held-out fits may take in all; None where the number of folds is all that counts.
         steps: Steps of each fit of a trained rung; None for others.
+        after: Seconds that its answers will take once all rungs are climbed: test images, pool.
         skipped: The rung is left out.
         note: The sentence about it for a person; empty where nothing was cut.
         decision: The same as a decision; None where nothing was cut.
@@ -40,6 +41,7 @@ class StagePlan:
     note: str = ""
     decision: Decision | None = None
     steps: int | None = None
+    after: float = 0.0
 
 
 class Stage:
@@ -156,6 +158,11 @@ class Stage:
     def seconds(self) -> float:
         """Return the time all logged fits took."""
         return sum(float(line.get("seconds", 0.0)) for line in self.lines())
+
+    def fold_seconds(self) -> float:
+        """Return what a fit on a fold took, the middle one; 0 where there was none."""
+        seen = [float(line.get("seconds", 0.0)) for line in self.lines() if line.get("fold") is not None]
+        return float(np.median(seen)) if seen else 0.0
 
     def elapsed(self) -> float:
         """Return how old the run was when the last fit was logged."""

@@ -1,0 +1,114 @@
+"""What other data sets say of learning curves: the priors of a forecast, shipped with the package."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fallow.study.choose import SHARED_LABELS
+from fallow.study.forecasting.power import LawPrior
+from fallow.types import RungName
+
+Array = NDArray[np.float64]
+
+_FILE = Path(__file__).with_name("priors.json")
+AGREEING_FOLDS = 5
+"""Into how many parts labels were dealt where the ratio of error to disagreement was measured: with another number fits
+share more or fewer labels, and it is another ratio."""
+_LEAST_RATIO_SD, _LEAST_EXPONENT_SD = 0.15, 0.08
+"""Spreads that five data sets cannot be trusted to be smaller than."""
+_ASYMPTOTE, _WANDER = 0.02, 0.03
+_AT = 0.1
+"""The error at which the exponent's mean is given."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What the cells of all data sets say of one rung.
+
+    Attributes:
+        ratio: Mean logarithm of the error over the disagreement of labels-only fits.
+        ratio_sd: Its spread.
+        exponent: Mean exponent at an error of 10 %.
+        by_error: How much larger it is for each e-fold of the error.
+        exponent_sd: Its spread around that.
+    """
+
+    ratio: float
+    ratio_sd: float
+    exponent: float
+    by_error: float
+    exponent_sd: float
+
+
+def learn(rows: list[dict[str, Any]]) -> Learned:
+    """Return what cells say; every data set counts the same, however many cells it has.
+
+    What counting on a finite number of test images adds to the spreads is taken out of them.
+
+    Args:
+        rows: With ``data``, ``disagreement`` (of labels-only fits on most of the labels), ``error`` with the labels at
+            hand and ``later`` with ``factor`` times as many, both on ``images`` test images.
+    """
+    names = np.array([row["data"] for row in rows])
+    sets, counts = np.unique(names, return_counts=True)
+    weight = 1.0 / counts[np.searchsorted(sets, names)] / len(sets)
+    # A few data sets say less of their spread than many cells pretend to.
+    few = math.sqrt(len(sets) / max(len(sets) - 1, 1))
+    error, later, images, factor = (
+        np.array([row[key] for row in rows], np.float64) for key in ("error", "later", "images", "factor")
+    )
+    counted = (1 - error) / (error * images)  # variance of the logarithm of a share that was counted
+    ratio = np.log(error) - np.log([row["disagreement"] for row in rows])
+    mean = float(weight @ ratio)
+    spread = _spread(float(weight @ (ratio - mean) ** 2), float(weight @ counted)) * few
+    fall = np.log(error / later) / np.log(factor)
+    design = np.stack([np.ones(len(rows)), np.log(error / _AT)], 1)
+    root = np.sqrt(weight)
+    found = np.linalg.lstsq(design * root[:, None], fall * root, rcond=None)[0]
+    both = (counted + (1 - later) / (later * images)) / np.log(factor) ** 2
+    rest = _spread(float(weight @ (fall - design @ found) ** 2), float(weight @ both)) * few
+    return Learned(
+        mean, max(spread, _LEAST_RATIO_SD), float(found[0]), float(found[1]), max(rest, _LEAST_EXPONENT_SD)
+    )
+
+
+def _spread(variance: float, counted: float) -> float:
+    return math.sqrt(max(variance - counted, 0.0))
+
+
+@cache
+def learned(rung: RungName, without: str | None = None) -> Learned:
+    """Return what the shipped cells say of a rung, one data set left out for benchmarks on it."""
+    rows = json.loads(_FILE.read_text(encoding="utf-8"))
+    return learn([row for row in rows if row["rung"] == rung and row["data"] != without])
+
+
+def prior_of(rung: RungName, disagreement: float, folds: int, without: str | None = None) -> LawPrior:
+    """Return the prior of a rung's law.
+
+    Args:
+        rung: ``probe`` or ``propagate``.
+        disagreement: Of labels-only fits on most of the labels; NaN where there are no unlabeled images.
+        folds: Into how many parts the labels were dealt.
+        without: A data set to leave out.
+    """
+    known = learned(rung, without)
+    says = np.isfinite(disagreement) and disagreement > 0 and folds == AGREEING_FOLDS
+    return LawPrior(
+        float(np.log(disagreement)) + known.ratio if says else None,
+        known.ratio_sd,
+        known.exponent,
+        known.by_error,
+        known.exponent_sd,
+        _ASYMPTOTE,
+        _WANDER,
+        SHARED_LABELS,
+    )

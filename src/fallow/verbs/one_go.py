@@ -1,0 +1,78 @@
+"""What verbs share that look at frozen vectors once and leave a page: nothing to resume, for vectors are in the cache."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from fallow.config import build
+from fallow.config.forecast import FrozenConfig
+from fallow.record import RunDir
+from fallow.types import Progress
+from fallow.verbs.runs import Show, asked_for, check_show, open_run
+from fallow.verbs.watch import Watching
+
+if TYPE_CHECKING:
+    from fallow.study import Clock
+
+C = TypeVar("C", bound=FrozenConfig)
+
+
+@dataclass(frozen=True)
+class OneGo(Generic[C]):
+    """A run at work.
+
+    Attributes:
+        run: Its folder.
+        config: What was asked for.
+        clock: The budget.
+        named: The data as the user named them.
+        progress: Who watches.
+    """
+
+    run: RunDir
+    config: C
+    clock: Clock
+    named: str
+    progress: Progress
+
+
+@contextmanager
+def one_go(
+    verb: str,
+    model: type[C],
+    data: Any,
+    options: Mapping[str, Any],
+    *,
+    config: Any,
+    pinned: Mapping[str, Any] | None,
+    show: Show,
+    from_process_start: bool,
+) -> Iterator[OneGo[C]]:
+    """Make the run's folder and yield what the verb works with; a run that ends early leaves no folder behind.
+
+    Raises:
+        ConfigError: Something that was asked for is wrong.
+        RunError: The folder cannot be made, or is not empty.
+    """
+    from fallow.study import Clock, process_age
+
+    check_show(show)
+    already = process_age() if from_process_start else 0.0
+    run, request = open_run(verb, model, data, asked_for(model, config, options, pinned), resume=False)
+    try:
+        settings = build(model, request["config"], "the options")
+        with Watching(enabled=show == "auto") as watching:
+            yield OneGo(run, settings, Clock(settings.seconds, already), str(request["data"]), watching)
+    except BaseException as error:
+        shutil.rmtree(run.path, ignore_errors=True)
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(
+                "stopped; vectors that were computed are kept, so that the same command goes on from them"
+            ) from None
+        raise
+    finally:
+        run.release()
