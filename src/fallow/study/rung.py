@@ -64,10 +64,14 @@ class Cost:
     Attributes:
         seconds: For one fit; of a rung with a workload, for one step.
         once: For what all of its fits share, before the first.
+        beside: For what each fit takes beside its steps, held-out images aside.
+        image: For an image that it is asked about, from the file to the answer; 0 where vectors of it are there.
     """
 
     seconds: float
     once: float = 0.0
+    beside: float = 0.0
+    image: float = 0.0
 
 
 @dataclass(frozen=True)

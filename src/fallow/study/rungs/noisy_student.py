@@ -23,6 +23,8 @@ _TEACHERS = ("propagate", "joint")
 """Who teaches: rungs that learned from the pool in different ways, so that they err apart."""
 _SECOND_ROUND = 1.5
 """A second round is taken where the steps are this many times those that one needs."""
+_ROUNDS = 2
+"""Rounds that there may be where nobody said."""
 _DROPOUT = 0.1
 
 
@@ -50,6 +52,12 @@ class NoisyStudentRung(TrainedRung):
             torch.full((pool, classes), 1 / classes) if teacher is None else fit.pool_probs(teacher).float()
         )
         return NoisyStudent(fit.ctx.task, teacher=_lookup(probs))
+
+    def questions(self, ctx: RungContext) -> int:
+        """Return how often a trained teacher is asked: where rungs below trained one, and by every round but the first."""
+        rounds, names = ctx.config.noisy_student.rounds, ctx.config.rung_names
+        taught = "joint" in names or ("propagate" not in names and "finetune" in names)
+        return int(taught) + (rounds if isinstance(rounds, int) else _ROUNDS) - 1
 
     def own_noise(self, ctx: RungContext) -> tuple[float, float]:
         """Return the student's own noise: dropout and stochastic depth."""
@@ -103,7 +111,11 @@ class NoisyStudentRung(TrainedRung):
     def _rounds(self, ctx: RungContext, fold: Fold | None, steps: int) -> int:
         asked = ctx.config.noisy_student.rounds
         assert self.workload is not None
-        rounds = asked if isinstance(asked, int) else 1 + (steps >= _SECOND_ROUND * self.workload.enough)
+        rounds = (
+            asked
+            if isinstance(asked, int)
+            else 1 + (_ROUNDS - 1) * (steps >= _SECOND_ROUND * self.workload.enough)
+        )
         if fold is None:
             pinned, rule = isinstance(asked, int), "A second round where the planned steps are enough for it."
             ctx.decide("noisy_student.rounds", rounds, "Asked for." if pinned else rule, pinned)
@@ -120,7 +132,9 @@ def _teacher(fit: Fit, below: Below) -> FrozenCandidate | None:
 
 def _lookup(probs: Tensor) -> Callable[[Tensor], Posteriors]:
     """Return a function from positions in the pool to what the teacher said of them."""
-    held: dict[torch.device, Tensor] = {}  # once where it is asked for: an accelerator would wait for each look elsewhere
+    held: dict[
+        torch.device, Tensor
+    ] = {}  # once where it is asked for: an accelerator would wait for each look elsewhere
 
     def say(index: Tensor) -> Posteriors:
         if index.device not in held:

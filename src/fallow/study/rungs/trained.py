@@ -17,6 +17,7 @@ from fallow.models import Network, from_backbone
 from fallow.study.candidates.network import TrainedCandidate
 from fallow.study.context import RungContext
 from fallow.study.rung import Candidate, Cost, Fold, Rung, Workload
+from fallow.study.trained.answers import answer_seconds, pool_seconds
 from fallow.study.trained.fit import Fit, mixing, record_training, step_seconds, timed_settings
 from fallow.study.trained.network import starting_backbone
 from fallow.study.trained.start import fitted_head
@@ -75,13 +76,19 @@ class TrainedRung(Rung):
         fit = Fit.of(ctx, None, joint=self.joint)
         settings, network = timed_settings(fit), self.network(fit, {})
         method = self._built(fit, {}, settings.steps)
-        once = fit.shared_seconds(network, method)
+        once, image = fit.shared_seconds(network, method), answer_seconds(ctx, fit, network)
 
         def make() -> Loop:
             mix = mixing(ctx, None, self.mix)
             return fit.loop(network, method, settings, title="", mix=mix, measured=True)
 
-        return Cost(step_seconds(ctx, self.info.name, make), once)
+        step = step_seconds(ctx, self.info.name, make)
+        pool = pool_seconds(fit, network, method, settings, image, step)
+        return Cost(step, once, self.questions(ctx) * pool, image)
+
+    def questions(self, ctx: RungContext) -> int:
+        """Return how often in a fit a trained network is asked about the whole pool."""
+        return 0
 
     def fit(
         self, ctx: RungContext, fold: Fold | None, below: Below, steps: int | None = None
