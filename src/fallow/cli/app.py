@@ -16,6 +16,8 @@ from fallow._version import __version__
 from fallow.cli.commands import command, predict_command, run_command
 from fallow.cli.help import FIRST_STEPS, HELP, USAGE, block, epilogue
 from fallow.config import LabelConfig, TrainConfig
+from fallow.config.forecast import ForecastConfig
+from fallow.config.suggest import SuggestConfig
 from fallow.errors import FallowError
 
 _TRAIN_ON = (
@@ -23,10 +25,23 @@ _TRAIN_ON = (
     "label is an unlabeled image."
 )
 
+_LOOK_AT = _TRAIN_ON.removesuffix(".") + "; for suggest a flat folder without any label will do."
+
 
 def build_app() -> App:
     """Return the command line application."""
-    from fallow.verbs import demo, doctor, evaluate, export, init, label, methods_table, train
+    from fallow.verbs import (
+        demo,
+        doctor,
+        evaluate,
+        export,
+        forecast,
+        init,
+        label,
+        methods_table,
+        suggest,
+        train,
+    )
 
     app = App(
         name="fallow",
@@ -39,6 +54,8 @@ def build_app() -> App:
     commands = {
         "train": run_command(train, TrainConfig, _TRAIN_ON),
         "label": run_command(label, LabelConfig, _TRAIN_ON),
+        "forecast": run_command(forecast, ForecastConfig, _LOOK_AT, resumes=False),
+        "suggest": run_command(suggest, SuggestConfig, _LOOK_AT, resumes=False),
         "predict": predict_command(),
         "evaluate": command(evaluate),
         "export": command(export),

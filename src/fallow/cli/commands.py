@@ -18,15 +18,17 @@ from fallow.config import RunConfig
 from fallow.errors import DataError, RunError
 
 _NO_FIELDS = {"config", "set_", "resume", "json", "quiet"}
+_GO_ON = "Go on with the run in --out where it was stopped."
 
 
-def run_command(verb: Callable[..., Any], model: type[RunConfig], what: str) -> Any:
+def run_command(verb: Callable[..., Any], model: type[RunConfig], what: str, *, resumes: bool = True) -> Any:
     """Make the command of a verb that makes a run, whose options are the fields of its config.
 
     Args:
         verb: Takes data, ``config``, ``resume``, ``set``, ``show`` and the fields of the config.
         model: The config.
         what: What the data is, for the help.
+        resumes: Whether there is a long run to go on with.
     """
 
     def run(data: str, **given: Any) -> None:
@@ -39,7 +41,7 @@ def run_command(verb: Callable[..., Any], model: type[RunConfig], what: str) -> 
         result = verb(
             data,
             config=given.get("config"),
-            resume=given.get("resume", False),
+            **({"resume": given.get("resume", False)} if resumes else {}),
             set=parse_set(given.get("set_") or []),
             show="nothing" if quiet else "lines" if as_json else "auto",
             from_process_start=True,
@@ -66,7 +68,7 @@ def run_command(verb: Callable[..., Any], model: type[RunConfig], what: str) -> 
             flag="--set",
             metavar="KEY=VALUE",
         ),
-        keyword("resume", bool, "Go on with the run in --out where it was stopped.", default=False),
+        *([keyword("resume", bool, _GO_ON, default=False)] if resumes else []),
         keyword("json", bool, "Print the result as JSON instead of the last screen.", default=False),
         keyword("quiet", bool, "Print the end only, nothing while it runs.", default=False),
     ]

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from itertools import zip_longest
 
 from fallow.config import LabelConfig, PretrainConfig, Section, TrainConfig
+from fallow.config.forecast import ForecastConfig
+from fallow.config.suggest import SuggestConfig
 
 _WIDTH = 76
 HELP = """Train better vision models from the images you never labeled.
@@ -49,6 +51,15 @@ _EXAMPLES = {
     fallow label photos/ --coverage 0.8 --format folders,label-studio
     fallow label photos/ --precision 0.9 --certify       shown, not estimated
     """,
+    "forecast": """
+    fallow forecast photos/                              what twice the labels bring
+    fallow forecast photos/ --more 200 --price-per-label 0.1
+    fallow forecast photos/ --json
+    """,
+    "suggest": """
+    fallow suggest photos/ --n 50                        what to label next
+    fallow suggest heap/ --n 20 --out next               no label at all yet
+    """,
     "predict": """
     fallow predict runs/first photos/new                 a table on the screen
     fallow predict runs/first 'photos/*.jpg' --out new.csv
@@ -78,7 +89,13 @@ _EXAMPLES = {
 }
 
 
-_CONFIGS: dict[str, type[Section]] = {"train": TrainConfig, "label": LabelConfig, "pretrain": PretrainConfig}
+_CONFIGS: dict[str, type[Section]] = {
+    "train": TrainConfig,
+    "label": LabelConfig,
+    "pretrain": PretrainConfig,
+    "forecast": ForecastConfig,
+    "suggest": SuggestConfig,
+}
 
 
 def epilogue(name: str) -> str:

@@ -25,6 +25,9 @@ _SHOWN_AS = {
     "weights": "FILE",
     "size": "PIXELS",
     "views": "WORD",
+    "n": "N",
+    "more": "N",
+    "price_per_label": "PRICE",
     "init": "WORD",
     "trainable": "WORD",
 }

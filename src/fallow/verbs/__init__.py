@@ -4,27 +4,33 @@ from fallow.verbs.demo import demo
 from fallow.verbs.doctor import doctor
 from fallow.verbs.evaluate import Evaluation, evaluate
 from fallow.verbs.export import export
+from fallow.verbs.forecast import Foreseen, forecast
 from fallow.verbs.init import init
 from fallow.verbs.label import Labels, label, load_labels
 from fallow.verbs.methods import methods_table
 from fallow.verbs.predict import Prediction, predict
 from fallow.verbs.result import Result, load
+from fallow.verbs.suggest import Suggested, suggest
 from fallow.verbs.train import train
 
 __all__ = [
     "Evaluation",
+    "Foreseen",
     "Labels",
     "Prediction",
     "Result",
+    "Suggested",
     "demo",
     "doctor",
     "evaluate",
     "export",
+    "forecast",
     "init",
     "label",
     "load",
     "load_labels",
     "methods_table",
     "predict",
+    "suggest",
     "train",
 ]

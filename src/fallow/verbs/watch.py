@@ -63,3 +63,35 @@ class Watch:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+class Watching:
+    """Shows one thing after the other: a bar for each that takes its time. A `Progress` for any function that tells one.
+
+    Args:
+        enabled: False shows nothing.
+    """
+
+    def __init__(self, *, enabled: bool = True) -> None:
+        self._enabled = enabled
+        self._what = ""
+        self._watch: Watch | None = None
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Take note of progress; another ``what`` begins another bar."""
+        if self._watch is None or what != self._what:
+            self._end()
+            self._what, self._watch = what, Watch(what, total or None, enabled=self._enabled)
+        self._watch(done)
+
+    def _end(self) -> None:
+        if self._watch is not None:
+            self._watch.__exit__(None, None, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()

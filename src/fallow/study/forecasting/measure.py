@@ -8,6 +8,7 @@ Disagreement", Jiang et al., ICLR 2022, arXiv 2106.13799).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -119,7 +120,13 @@ def measure(ctx: RungContext, folds: Sequence[Fold], rungs: Sequence[RungName], 
     tallies: dict[tuple[RungName, int], _Tally] = {}
     seen = np.zeros(count)
     asked = ctx.data.images(ctx.data.pool_ids[:: max(1, len(ctx.data.pool_ids) // _ASKED)])
+    done, started = 0, time.monotonic()
     for number, fold in enumerate(folds):
+        # The first fit pays for what all share: from the second on a fold tells what the next one takes.
+        if number > 1 and ctx.clock.left < time.monotonic() - started:
+            ctx.tell(f"The curves were measured on {done} of {len(folds)} folds: the budget allowed no more.")
+            break
+        started = time.monotonic()
         ctx.progress("learning curve", number, len(folds))
         found, train = FrozenInputs(ctx, fold), ctx.train_positions(fold)
         held_out = ctx.data.images(tuple(ctx.data.labeled_ids[i] for i in fold.held_out))
@@ -137,7 +144,8 @@ def measure(ctx: RungContext, folds: Sequence[Fold], rungs: Sequence[RungName], 
                     named = made.probs(asked, "pool").argmax(1).astype(np.int32)
                     tally.named.setdefault(fold.repeat, []).append(named)
         ctx.drop_scratch(fold)
-    return [_curve(rung, tallies, seen, len(folds), parts) for rung in rungs]
+        done += 1
+    return [_curve(rung, tallies, seen, done, parts) for rung in rungs]
 
 
 def _curve(

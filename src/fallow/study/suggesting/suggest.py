@@ -133,14 +133,16 @@ def tell(ctx: RungContext, pool: Pool, chosen: Chosen, config: SuggestConfig, na
     unlabeled, picked = np.flatnonzero(pool.labels < 0), chosen.picked
     ids = dict(zip(unlabeled.tolist(), ctx.data.pool_ids, strict=True))
     places = {int(row): place for place, row in enumerate(unlabeled)}
-    owner = nearest(pool.features, unlabeled, picked.rows) if len(picked.rows) else np.zeros(0, np.int64)
-    size = np.bincount(owner, minlength=len(picked.rows))
+    # An image that is nearer to a labeled one is no suggestion's: that label speaks for it.
+    had = np.concatenate([picked.rows, np.flatnonzero(pool.labels >= 0)])
+    owner = nearest(pool.features, unlabeled, had) if len(had) else np.zeros(0, np.int64)
+    size = np.bincount(owner, minlength=max(len(had), 1))
     items = []
     for number, row in enumerate(picked.rows.tolist()):
         guess, second, confidence = _guess(ctx, pool, places[row])
         why = f"stands for {plural(int(size[number]), 'image')}"
         if guess is not None and confidence < 0.9:
-            why += f", {guess} or {second}"
+            why += f"; {guess} or {second}?"
         items.append(
             Suggestion(
                 path=ids[row],
