@@ -15,6 +15,7 @@ from fallow.errors import FallowError
 
 if TYPE_CHECKING:
     from fallow.verbs import (
+        Distilled,
         Evaluation,
         Foreseen,
         Labels,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         Result,
         Suggested,
         demo,
+        distill,
         doctor,
         evaluate,
         export,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     )
 
 _VERBS = (
+    "Distilled",
     "Evaluation",
     "Foreseen",
     "Labels",
@@ -44,6 +47,7 @@ _VERBS = (
     "Result",
     "Suggested",
     "demo",
+    "distill",
     "doctor",
     "evaluate",
     "export",
@@ -85,6 +89,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "Distilled",
     "Evaluation",
     "FallowError",
     "Foreseen",
@@ -94,6 +99,7 @@ __all__ = [
     "Suggested",
     "__version__",
     "demo",
+    "distill",
     "doctor",
     "evaluate",
     "export",

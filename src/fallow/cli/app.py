@@ -15,7 +15,7 @@ from cyclopts import App, CycloptsError
 from fallow._version import __version__
 from fallow.cli.commands import command, predict_command, run_command
 from fallow.cli.help import FIRST_STEPS, HELP, USAGE, block, epilogue
-from fallow.config import LabelConfig, TrainConfig
+from fallow.config import DistillConfig, LabelConfig, TrainConfig
 from fallow.config.forecast import ForecastConfig
 from fallow.config.suggest import SuggestConfig
 from fallow.errors import FallowError
@@ -32,6 +32,7 @@ def build_app() -> App:
     """Return the command line application."""
     from fallow.verbs import (
         demo,
+        distill,
         doctor,
         evaluate,
         export,
@@ -53,6 +54,7 @@ def build_app() -> App:
     )
     commands = {
         "train": run_command(train, TrainConfig, _TRAIN_ON),
+        "distill": run_command(distill, DistillConfig, _TRAIN_ON),
         "label": run_command(label, LabelConfig, _TRAIN_ON),
         "forecast": run_command(forecast, ForecastConfig, _LOOK_AT, resumes=False),
         "suggest": run_command(suggest, SuggestConfig, _LOOK_AT, resumes=False),

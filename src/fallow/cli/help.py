@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from fallow.config import LabelConfig, PretrainConfig, Section, TrainConfig
+from fallow.config import DistillConfig, LabelConfig, PretrainConfig, Section, TrainConfig
 from fallow.config.forecast import ForecastConfig
 from fallow.config.suggest import SuggestConfig
 
@@ -43,6 +43,11 @@ _EXAMPLES = {
     fallow pretrain photos/ --budget 1h --out runs/base  longer is better
     fallow train photos/ --backbone runs/base            train with what it learned
     fallow pretrain photos/ --method barlow_twins --backbone resnet18
+    """,
+    "distill": """
+    fallow distill photos/ --teacher runs/first            three times as fast
+    fallow distill photos/ --teacher runs/first --latency-ms 5
+    fallow distill photos/ --teacher runs/a,runs/b --student small_resnet_32
     """,
     "label": """
     fallow label photos/                                 a model made in seconds labels
@@ -93,6 +98,7 @@ _CONFIGS: dict[str, type[Section]] = {
     "train": TrainConfig,
     "label": LabelConfig,
     "pretrain": PretrainConfig,
+    "distill": DistillConfig,
     "forecast": ForecastConfig,
     "suggest": SuggestConfig,
 }

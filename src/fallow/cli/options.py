@@ -28,6 +28,10 @@ _SHOWN_AS = {
     "n": "N",
     "more": "N",
     "price_per_label": "PRICE",
+    "teacher": "RUN",
+    "student": "NAME",
+    "latency_ms": "MS",
+    "max_params": "N",
     "init": "WORD",
     "trainable": "WORD",
 }

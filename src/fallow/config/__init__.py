@@ -5,6 +5,7 @@ nearest valid key, and all errors of a config are gathered and shown at once.
 """
 
 from fallow.config.base import Auto, Section
+from fallow.config.distill import DistillationConfig, DistillConfig, StudentConfig
 from fallow.config.frozen import EmbedConfig, ProbeConfig, PropagateConfig, View
 from fallow.config.label import LABEL_FORMATS, LabelConfig
 from fallow.config.mistakes import build
@@ -32,6 +33,8 @@ __all__ = [
     "AugmentConfig",
     "Auto",
     "ChooseConfig",
+    "DistillConfig",
+    "DistillationConfig",
     "EmbedConfig",
     "JointConfig",
     "LabelConfig",
@@ -47,6 +50,7 @@ __all__ = [
     "Section",
     "StartConfig",
     "StepsConfig",
+    "StudentConfig",
     "TrainConfig",
     "View",
     "build",

@@ -1,6 +1,18 @@
 """What leaves: the model as one ONNX file and as a folder that needs no fallow to be used."""
 
 from fallow.export.bundle import Deployed, load_bundle, save_bundle, write_card
-from fallow.export.onnx_graph import build_graph, export_onnx
+from fallow.export.onnx_graph import FEATURES, IMAGE, PROBS, build_graph, export_onnx
+from fallow.export.quantize import quantize
 
-__all__ = ["Deployed", "build_graph", "export_onnx", "load_bundle", "save_bundle", "write_card"]
+__all__ = [
+    "FEATURES",
+    "IMAGE",
+    "PROBS",
+    "Deployed",
+    "build_graph",
+    "export_onnx",
+    "load_bundle",
+    "quantize",
+    "save_bundle",
+    "write_card",
+]

@@ -13,6 +13,7 @@ from fallow.methods.base import (
     global_mean,
     options_of,
 )
+from fallow.methods.distillation import Distillation
 from fallow.methods.joint import JOINT, joint_method
 from fallow.methods.mix import estimate_mix
 from fallow.methods.neighbors import Neighbors, find_neighbors
@@ -36,6 +37,7 @@ __all__ = [
     "JOINT",
     "PRETRAIN",
     "Batch",
+    "Distillation",
     "JointMethod",
     "Method",
     "MethodInfo",

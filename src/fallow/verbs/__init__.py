@@ -1,6 +1,7 @@
 """What did they ask for? One verb is one function, told in calls to the rooms below."""
 
 from fallow.verbs.demo import demo
+from fallow.verbs.distill import Distilled, distill
 from fallow.verbs.doctor import doctor
 from fallow.verbs.evaluate import Evaluation, evaluate
 from fallow.verbs.export import export
@@ -14,6 +15,7 @@ from fallow.verbs.suggest import Suggested, suggest
 from fallow.verbs.train import train
 
 __all__ = [
+    "Distilled",
     "Evaluation",
     "Foreseen",
     "Labels",
@@ -21,6 +23,7 @@ __all__ = [
     "Result",
     "Suggested",
     "demo",
+    "distill",
     "doctor",
     "evaluate",
     "export",

@@ -1,0 +1,139 @@
+"""Everything `fallow distill` can be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from fallow.config.base import Auto, Section, check_weights
+from fallow.config.frozen import EmbedConfig
+from fallow.config.names import listed
+from fallow.config.run import LogConfig, RunConfig
+from fallow.config.trained import AugmentConfig, OptimizationConfig, Positive, check_backbone
+
+
+class StudentConfig(Section):
+    """The network that learns."""
+
+    student: str = Field(
+        "auto",
+        description="timm model name, or small_resnet_32 (16, 64 ...) for small images. auto: by image size and the limits given.",
+    )
+    weights: Path | None = Field(
+        None, description="File with the weights to start from (.safetensors, .pt, .pth), loaded strictly."
+    )
+    size: Annotated[int, Field(ge=8, le=1024)] | Auto = Field(
+        "auto", description="Side in pixels of the square the student sees. auto: by the limits given."
+    )
+
+    init: Literal["auto", "pretrained", "scratch"] = Field(
+        "auto", description="What the student starts from. auto: pretrained weights where there are any."
+    )
+    trainable: Literal["auto", "head", "last", "all"] = Field(
+        "auto",
+        description="What of the student may change: head, last (head and last blocks), or all. auto: all from "
+        "scratch, else by device and number of labels.",
+    )
+
+    @field_validator("student")
+    @classmethod
+    def _student(cls, value: str) -> str:
+        return check_backbone(value)
+
+    @field_validator("weights")
+    @classmethod
+    def _weights(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            check_weights(value)
+        return value
+
+
+class DistillationConfig(Section):
+    """What the student learns from its teacher."""
+
+    label_weight: Annotated[float, Field(ge=0)] = Field(
+        0.5, description="Weight of the labels' own loss beside the teacher's."
+    )
+    features: bool = Field(
+        False, description="Let the student's features follow the teacher's as well as its answers."
+    )
+    feature_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="Weight of the features' loss.")
+
+
+class DistillConfig(RunConfig):
+    """Everything `fallow distill` can be told."""
+
+    first_sight: ClassVar[tuple[str, ...]] = ("network",)
+
+    teacher: str = Field(
+        "",
+        description="Run directory of the model that teaches, or its model/ folder; several, comma separated, are averaged.",
+    )
+    latency_ms: Positive | None = Field(
+        None,
+        description="Longest time for one image, in milliseconds, in ONNX Runtime on all cores of this machine.",
+    )
+    max_params: str | None = Field(None, description="Most weights that the student may have: 500k, 3M.")
+    no_int8: bool = Field(
+        False, description="Do not write, and measure, a copy of the student with 8-bit weights."
+    )
+    network: StudentConfig = Field(default_factory=StudentConfig, description="The network that learns.")
+    distillation: DistillationConfig = Field(
+        default_factory=DistillationConfig, description="What the student learns from its teacher."
+    )
+    embed: EmbedConfig = Field(
+        default_factory=EmbedConfig,
+        description="How images become vectors, which tell what may be changed in an image.",
+    )
+    optimization: OptimizationConfig = Field(
+        default_factory=OptimizationConfig, description="How the network's steps are taken."
+    )
+    augment: AugmentConfig = Field(
+        default_factory=AugmentConfig, description="What may be changed in a training image."
+    )
+    log: LogConfig = Field(default_factory=LogConfig, description="Where the figures of training go.")
+
+    @field_validator("max_params")
+    @classmethod
+    def _max_params(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_count(value)
+        return value
+
+    @field_validator("network")
+    @classmethod
+    def _network(cls, value: Any, info: ValidationInfo) -> Any:
+        if value.weights is not None and value.student == "auto":
+            raise ValueError("weights are of one network: name it with --student")
+        return value
+
+    @property
+    def teachers(self) -> tuple[Path, ...]:
+        """The runs that teach."""
+        return tuple(Path(name).expanduser() for name in listed(self.teacher) if name)
+
+    @property
+    def most_params(self) -> int | None:
+        """The largest number of weights; None where nobody asked."""
+        return None if self.max_params is None else parse_count(self.max_params)
+
+
+def parse_count(text: str) -> int:
+    """Return the number that ``500k``, ``3M`` or ``1200000`` means.
+
+    Raises:
+        ValueError: It is no such number.
+    """
+    factors = {"k": 1e3, "m": 1e6, "g": 1e9}
+    number, factor = text.strip().lower(), 1.0
+    if number and number[-1] in factors:
+        number, factor = number[:-1], factors[number[-1]]
+    try:
+        found = float(number) * factor
+    except ValueError:
+        found = 0.0
+    if not 1 <= found < 1e12:
+        raise ValueError("give a number of weights such as 500k or 3M")
+    return int(found)

@@ -1,0 +1,356 @@
+"""The distillation: read, ask the teacher, choose a student, let it learn, and say what it kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fallow.config import DistillConfig, JointConfig, NetworkConfig, TrainConfig
+from fallow.data import Source, audit, cache_dir, check_trainable
+from fallow.engine import check_trackers
+from fallow.errors import ConfigError, RunError
+from fallow.export import Deployed, load_bundle, quantize, save_bundle
+from fallow.record import DecisionLog, RunDir, read_json, write_json
+from fallow.report import LiveLadder
+from fallow.study.bank import SpaceBank
+from fallow.study.candidates import TrainedCandidate
+from fallow.study.clock import Clock
+from fallow.study.context import RungContext
+from fallow.study.data import StudyData
+from fallow.study.distilling.card import student_card
+from fallow.study.distilling.learn import StudentRung
+from fallow.study.distilling.measure import Kept, Said, ask_all, compare_models, through, time_side_by_side
+from fallow.study.distilling.student import Student, choose_student
+from fallow.study.distilling.teacher import Taught, ask, check_teachers
+from fallow.study.plan import part_of_pool, plan_spaces
+from fallow.study.rung import ImageSet
+from fallow.study.stage import note_elapsed
+from fallow.tasks import classification_task
+from fallow.types import JsonObject, Progress
+
+_ASIDE_SHARE, _ASIDE_MOST = 0.1, 500
+"""Share of the unlabeled images, up to some, that a student does not learn from where no test split can tell what it kept."""
+_CALIBRATION = 100
+"""Images that tell the range of activations for 8 bits."""
+_EXPORT_SECONDS = 8.0
+_SLOWER = 1.15
+"""A fit takes this much longer than its steps."""
+_LATE = 1.5
+"""It is ended when it takes this many times what was planned."""
+INT8 = "model.int8.onnx"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was settled before the student began, so that a run that goes on does the same.
+
+    Attributes:
+        backbone: The student.
+        size: Side in pixels of what it sees.
+        steps: Steps it takes.
+        cut: Step at which the clock ended it; None where it did not.
+    """
+
+    backbone: str
+    size: int
+    steps: int
+    cut: int | None = None
+
+
+class Distilling:
+    """One distillation.
+
+    Args:
+        source: Where images come from.
+        teachers: Who teaches; several are averaged.
+        config: What was asked for.
+        run: The run directory; what is found there is used, not made again.
+        clock: The budget.
+        screen: Who watches.
+        named: The data as the user named them.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        teachers: Sequence[Deployed],
+        config: DistillConfig,
+        run: RunDir,
+        clock: Clock,
+        *,
+        screen: LiveLadder,
+        named: str,
+    ) -> None:
+        self.source, self.teachers, self.config, self.run = source, teachers, config, run
+        self.clock, self.screen, self.named = clock, screen, named
+        self.decisions = DecisionLog()
+        self.notes: list[str] = []
+
+    def go(self) -> JsonObject:
+        """Do everything and return the content of ``distill.json``."""
+        data = self._read()
+        aside, data = _apart(data)
+        bank = SpaceBank(self.config.embed, cache_dir(), self.config.offline, None, self.screen.progress)
+        image = data.reader.read(data.labeled_ids[0])
+        files = {f"teacher {number}": teacher.path for number, teacher in enumerate(self.teachers)}
+        teacher_ms = sum(time_side_by_side(files, image, rounds=1).values())
+        self.screen.stage("student")
+        student = self._student(data, image, teacher_ms, bank.cache / "graphs")
+        ctx = self._context(data, bank, student)
+        self.screen.stage("teacher")
+        taught = ask(
+            self.teachers,
+            ctx.pool,
+            data.classes,
+            with_features=self.config.distillation.features,
+            kept=self.run.path / "taught.safetensors",
+            progress=self.screen.progress,
+        )
+        note_elapsed(self.run.path, "teacher", self.clock.elapsed)
+        candidate = self._learned(ctx, taught, student, len(aside))
+        self.screen.stage("export")
+        self._keep(ctx, candidate, student)
+        kept = self._measured(data, aside, image, student)
+        result = self._result(ctx, kept, student)
+        self._write_config(ctx)
+        write_json(self.run.decisions, self.decisions.to_json())
+        write_json(self.run.path / "distill.json", result)
+        return result
+
+    def _read(self) -> StudyData:
+        check_trackers(self.config.log.trackers)
+        self.screen.stage("read")
+        found = audit(self.source, progress=self.screen.progress)
+        write_json(self.run.audit, found.to_json())
+        check_trainable(found)
+        data = StudyData.build(found, self.config.seed, self.decisions)
+        data.table.write(self.run.splits)
+        self.screen.start(self.named, data.counts)
+        check_teachers(self.teachers, data.classes, self.named)
+        # A teacher knows what it was trained on by heart; what it says of those images is worth learning all the same.
+        return replace(data, pool_ids=(*data.pool_ids, *data.labeled_ids))
+
+    def _student(self, data: StudyData, image: NDArray[np.uint8], teacher_ms: float, cache: Path) -> Student:
+        path = self.run.path / "student.json"
+        if path.is_file():
+            kept = read_json(path)
+            for made in kept["decisions"]:
+                self.decisions.add(type(self.decisions).from_json([made]).get(made["name"]))  # type: ignore[arg-type]
+            return Student(**kept["student"])
+        known = list(self.decisions)
+        student = choose_student(
+            self.config,
+            side=data.audit.short_side_median,
+            classes=data.classes,
+            teacher_ms=teacher_ms,
+            image=image,
+            decisions=self.decisions,
+            cache=cache,
+        )
+        made_now = [d.to_json() for d in self.decisions.since(known)]
+        write_json(path, {"student": asdict(student), "decisions": made_now})
+        return student
+
+    def _context(self, data: StudyData, bank: SpaceBank, student: Student) -> RungContext:
+        asked = self.config
+        network = NetworkConfig(
+            backbone=student.backbone,
+            size=student.size,
+            weights=asked.network.weights,
+            init=asked.network.init,
+            trainable=asked.network.trainable,
+        )
+        config = TrainConfig(
+            seed=asked.seed,
+            offline=asked.offline,
+            embed=asked.embed,
+            network=network,
+            optimization=asked.optimization,
+            augment=asked.augment,
+            # What a teacher says of an image of no class is as good to learn from as any.
+            joint=JointConfig(foreign="keep"),
+            log=asked.log,
+        )
+        self.screen.stage("embed")
+        plan = plan_spaces(data, bank, self.clock, self.decisions, asked.seed)
+        data = part_of_pool(data, plan, asked.seed)
+        return RungContext(
+            data,
+            classification_task(data.classes),
+            bank,
+            config,
+            self.decisions,
+            self.clock,
+            plan,
+            progress=self.screen.progress,
+            folder=self.run.path,
+            tell=self._tell,
+        )
+
+    def _learned(self, ctx: RungContext, taught: Taught, student: Student, aside: int) -> TrainedCandidate:
+        """Return the student after its lesson: the kept one, else one that goes on from its last checkpoint."""
+        rung, stage = StudentRung(taught, self.config.distillation), self.run.stage(1, "distill")
+        path = self.run.path / "lesson.json"
+        self.screen.stage("distill")
+        if path.is_file():
+            plan = Plan(**read_json(path))
+        else:
+            plan = self._plan(ctx, rung, student, aside)
+            write_json(path, asdict(plan))
+        ctx.workdir = stage / "work"
+        ctx.workdir.mkdir(exist_ok=True)
+        ctx.stop = self._stop(plan, path)
+        try:
+            return rung.fit(ctx, None, {}, plan.steps)
+        finally:
+            ctx.workdir = ctx.stop = None
+
+    def _plan(self, ctx: RungContext, rung: StudentRung, student: Student, aside: int) -> Plan:
+        asked = self.config.optimization.steps
+        if isinstance(asked, int):
+            ctx.decide("optimization.steps", asked, "Asked for.", pinned=True)
+            return Plan(student.backbone, student.size, asked)
+        cost = rung.estimate(ctx)
+        seconds = (self.clock.left - self._reserve(ctx, student, aside)) / _SLOWER
+        most = rung.most_steps(ctx)
+        steps = rung.planned(cost, seconds, most)
+        if not steps:
+            least = rung.workload.least * cost.seconds + cost.once
+            raise ConfigError(
+                f"the budget of {self.config.budget} leaves {max(seconds, 0.0):.0f} s to learn, and {rung.workload.least} "
+                f"steps take {least:.0f} s: give a longer --budget"
+            )
+        rule = "As many as the budget holds, until each image was seen often enough."
+        evidence = {"seconds_a_step": round(cost.seconds, 4), "seconds_left": round(seconds, 1), "most": most}
+        ctx.decide("optimization.steps", steps, rule, evidence=dict(evidence))
+        return Plan(student.backbone, student.size, steps)
+
+    def _reserve(self, ctx: RungContext, student: Student, aside: int) -> float:
+        """Return the seconds that export and measuring will take."""
+        images = len(ctx.data.test_ids) or aside
+        teacher = sum(self._latency(t.path, ctx) for t in self.teachers)
+        each = teacher + student.latency_ms * (1 if self.config.no_int8 else 2)
+        quantizing = 0.0 if self.config.no_int8 else _CALIBRATION * 3 * student.latency_ms
+        return _EXPORT_SECONDS + (images * each + quantizing) / 1000
+
+    @staticmethod
+    def _latency(path: Path, ctx: RungContext) -> float:
+        image = ctx.data.reader.read(ctx.data.labeled_ids[0])
+        return time_side_by_side({"teacher": path}, image, rounds=1)["teacher"]
+
+    def _stop(self, plan: Plan, path: Path) -> Callable[[int, float], bool]:
+        left = max(self.clock.left, 1.0)
+
+        def stop(step: int, seconds: float) -> bool:
+            if plan.cut is not None:
+                return step >= plan.cut
+            if isinstance(self.config.optimization.steps, int) or step == 0 or seconds <= _LATE * left:
+                return False
+            write_json(path, asdict(replace(plan, cut=step)))
+            self._tell(
+                f"The student was ended at step {step} of {plan.steps}, for the machine was slower than measured."
+            )
+            return True
+
+        return stop
+
+    def _keep(self, ctx: RungContext, candidate: TrainedCandidate, student: Student) -> None:
+        scale = ctx.data.audit.scale
+        names = [str(teacher.directory) for teacher in self.teachers]
+        save_bundle(
+            self.run.model,
+            candidate.classifier,
+            candidate.backbones(),
+            classes=list(ctx.data.classes),
+            task=ctx.task.name,
+            card=student_card(ctx, student, names),
+            extra={"rung": "distill", "pixel_scale": None if scale is None else [scale.low, scale.high]},
+            cache=ctx.bank.cache / "graphs",
+        )
+        if self.config.no_int8:
+            return
+        reader = ctx.data.reader
+        ids = ctx.data.pool_ids[:: max(1, len(ctx.data.pool_ids) // _CALIBRATION)][:_CALIBRATION]
+        try:
+            quantize(self.run.model / "model.onnx", (reader.read(i) for i in ids), self.run.model / INT8)
+        except RunError as error:
+            self._tell(f"{str(error)[0].upper()}{str(error)[1:]}.")
+
+    def _measured(
+        self, data: StudyData, aside: tuple[str, ...], image: NDArray[np.uint8], student: Student
+    ) -> Kept:
+        self.screen.stage("test")
+        small = load_bundle(self.run.model)
+        models = {"student": small}
+        if (self.run.model / INT8).is_file():
+            models["int8"] = Deployed(small.directory, small.meta, INT8)
+        images = data.images(data.test_ids or aside)
+        truth = data.test_classes() if data.test_ids else None
+
+        def teacher(some: ImageSet, progress: Progress) -> Said:
+            return ask(
+                self.teachers, some, data.classes, with_features=False, kept=None, progress=progress
+            ).probs
+
+        def student_or_int8(name: str, some: ImageSet, progress: Progress) -> Said:
+            return through(models[name], some, name, progress)
+
+        asks = {"teacher": teacher, **{name: partial(student_or_int8, name) for name in models}}
+        said = ask_all(asks, images, self.run.test_reads if data.test_ids else None, self.screen.progress)
+        files = {"teacher": self.teachers[0].path, **{name: model.path for name, model in models.items()}}
+        speeds = time_side_by_side(files, image)
+        for extra in self.teachers[1:]:
+            speeds["teacher"] += time_side_by_side({"teacher": extra.path}, image, rounds=1)["teacher"]
+        return compare_models(said, truth, files, speeds, {"student": student.params}, self.config.seed)
+
+    def _result(self, ctx: RungContext, kept: Kept, student: Student) -> JsonObject:
+        plan = read_json(self.run.path / "lesson.json")
+        return {
+            "data": self.named,
+            "teachers": [str(teacher.directory) for teacher in self.teachers],
+            "student": {"network": student.backbone, "size": student.size, "weights": student.params},
+            "models": {name: model.to_json() for name, model in kept.models.items()},
+            "difference": None if kept.difference is None else asdict(kept.difference),
+            "measured_on": kept.on,
+            "images": kept.images,
+            "learned_from": len(ctx.pool),
+            "steps": plan["cut"] or plan["steps"],
+            "seconds": round(self.clock.elapsed, 1),
+            "seed": self.config.seed,
+            "notes": list(self.notes),
+        }
+
+    def _write_config(self, ctx: RungContext) -> None:
+        from fallow.config import dump_config
+        from fallow.record.rundir import write_bytes
+
+        plan = Plan(**read_json(self.run.path / "lesson.json"))
+        values = self.config.model_dump(mode="json")
+        values["network"] |= {"student": plan.backbone, "size": plan.size}
+        values["optimization"]["steps"] = plan.steps
+        values["latency_ms"] = values["max_params"] = None  # the student that they chose is named
+        write_bytes(self.run.config, dump_config(values).encode())
+
+    def _tell(self, sentence: str) -> None:
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+            self.screen.note(sentence)
+
+
+def _apart(data: StudyData) -> tuple[tuple[str, ...], StudyData]:
+    """Set images aside that tell what a student kept, where there is no test split; every tenth, the labeled ones never."""
+    if data.test_ids:
+        return (), data
+    labeled = set(data.labeled_ids)
+    unlabeled = [i for i in data.pool_ids if i not in labeled]
+    count = min(_ASIDE_MOST, int(_ASIDE_SHARE * len(unlabeled)))
+    if not count:
+        return data.labeled_ids, data
+    aside = tuple(unlabeled[:: max(1, len(unlabeled) // count)][:count])
+    gone = set(aside)
+    return aside, replace(data, pool_ids=tuple(i for i in data.pool_ids if i not in gone))

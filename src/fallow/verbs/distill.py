@@ -1,0 +1,148 @@
+"""``fallow distill``: a smaller, faster model that keeps what a good one knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fallow.config import DistillConfig, build
+from fallow.errors import ConfigError
+from fallow.record import RunDir, read_json
+from fallow.types import JsonObject
+from fallow.verbs.predict import model_at
+from fallow.verbs.runs import Show, asked_for, at_work, check_show, open_run
+
+if TYPE_CHECKING:
+    from fallow.export import Deployed
+
+
+class Distilled:
+    """A finished distillation.
+
+    Attributes:
+        run: The run directory.
+        figures: The content of ``distill.json``.
+    """
+
+    def __init__(self, run: RunDir, figures: JsonObject) -> None:
+        self.run, self.figures = run, figures
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        return self.run.path
+
+    @cached_property
+    def model(self) -> Deployed:
+        """The student, through ``model/model.onnx``."""
+        return model_at(self.path)
+
+    def to_json(self) -> JsonObject:
+        """Return the content of ``distill.json`` and where the run is."""
+        return {**self.figures, "run": str(self.path)}
+
+    def screen(self) -> str:
+        """Return the last screen for a terminal."""
+        from fallow.report.distilled import distilled_screen
+
+        return distilled_screen(self.figures, self.run.model)
+
+    def __repr__(self) -> str:
+        return f"Distilled({str(self.path)!r})"
+
+
+def distill(
+    data: Any,
+    *,
+    teacher: str | Path | Sequence[str | Path] | None = None,
+    unlabeled: Any = None,
+    val: Any = None,
+    test: Any = None,
+    config: str | Path | None = None,
+    set: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    show: Show = "auto",
+    from_process_start: bool = False,
+    **options: Any,
+) -> Distilled:
+    """Teach a small, fast network what a trained model knows, on labeled and unlabeled images.
+
+    The teacher is a run of fallow, or several, whose average teaches: an ensemble becomes one network again. The student is
+    the one asked for, or the largest that keeps a limit on time or size, timed on this machine. What it kept is measured from
+    the files that leave: accuracy on the test split, or agreement on images set aside; milliseconds an image; bytes; the
+    same for a copy with 8-bit weights.
+
+    Args:
+        data: The data that the teacher was trained on: folder, CSV, ``(images, labels)`` arrays, or a torch ``Dataset``.
+        teacher: A run directory, or its ``model/`` folder; or several.
+        unlabeled: More images without labels, for arrays and data sets.
+        val: Validation images with labels, for arrays and data sets.
+        test: Test images with labels, for arrays and data sets.
+        config: YAML file with any of the options.
+        set: Dotted keys to pin, over config and options.
+        resume: Go on with the run in ``out``.
+        show: What is told on stderr while it runs, as for `fallow.train`.
+        from_process_start: Let the budget count from the start of the process, as the command line does.
+        **options: Fields of `fallow.config.DistillConfig`: ``budget``, ``out``, ``latency_ms``,
+            ``network={"student": "tf_efficientnet_lite0", "size": 128}`` and so on. On the command line the fields of
+            ``network`` are options of their own.
+
+    Returns:
+        The finished distillation.
+
+    Raises:
+        FallowError: Something given cannot be used; the message says what and what to do.
+    """
+    from fallow.study import Clock, elapsed_before, process_age
+
+    check_show(show)
+    already = process_age() if from_process_start else 0.0
+    if teacher is not None:
+        options["teacher"] = _named(teacher)
+    given = asked_for(DistillConfig, config, options, set)
+    settings = build(DistillConfig, given, "the options")
+    if not settings.teachers and not resume:
+        raise ConfigError("a teacher is needed: give --teacher RUN, a run that fallow train wrote")
+    for path in settings.teachers:
+        model_at(path)  # says what is wrong, before a directory is made
+    run, request = open_run("distill", DistillConfig, data, given, resume)
+    done = run.path / "distill.json"
+    if resume and done.is_file():
+        run.release()
+        return Distilled(run, read_json(done))
+    settings = build(DistillConfig, request["config"], "the options")
+    clock = Clock(settings.seconds, already + elapsed_before(run.path))
+    with at_work(run, data, "distill", resume, _left):
+        return _run(data, {"unlabeled": unlabeled, "val": val, "test": test}, settings, run, clock, show)
+
+
+def _named(teacher: str | Path | Sequence[str | Path]) -> str:
+    paths = [teacher] if isinstance(teacher, str | Path) else list(teacher)
+    return ",".join(str(path) for path in paths)
+
+
+def _left(run: RunDir, where: str) -> str:
+    """Say what a distillation that was stopped has left."""
+    if (run.model / "model.json").is_file():
+        return f"{where}/model holds the student and can be used; it is not measured yet"
+    return f"what the teacher said and what the student learned is kept in {where}"
+
+
+def _run(
+    data: Any, others: dict[str, Any], settings: DistillConfig, run: RunDir, clock: Any, show: Show
+) -> Distilled:
+    from fallow.data import open_source
+    from fallow.report import LiveLadder
+    from fallow.study.distilling import Distilling
+
+    screen = LiveLadder(enabled=show == "auto", lines=show != "nothing", budget_seconds=settings.seconds)
+    try:
+        source = open_source(data, **{k: v for k, v in others.items() if v is not None})
+        named = str(read_json(run.path / "request.json")["data"])
+        teachers = [model_at(path) for path in settings.teachers]
+        job = Distilling(source, teachers, settings, run, clock, screen=screen, named=named)
+        return Distilled(run, job.go())
+    finally:
+        screen.close()
