@@ -102,8 +102,11 @@ def measure(cell: Cell, known: Known, others: Known | None, work: Path) -> dict[
     run = RunDir.create(work / "run")
     write_json(run.path / "request.json", {"data": str(table), "config": {}})
     study = Study(open_source(table), config.ladder(), run, Clock(config.seconds), without_prior=cell.data)
+    spent = [time.process_time()]
     ctx, best = study.rise()
+    spent.append(time.process_time())
     answers = of_ladder(study, ctx, best)
+    spent.append(time.process_time())
     hidden = {str(path): name for path, name in drawn.pool}
     truth = np.array([hidden[str(id_)] for id_ in ctx.pool.ids], object)
 
@@ -131,6 +134,9 @@ def measure(cell: Cell, known: Known, others: Known | None, work: Path) -> dict[
     if cell.foreign:
         at["precision 0.95 unfiltered"] = asked(foreign="keep")
     enriched = judge(ctx, LabelConfig(**common), answers).labels
+    spent.append(time.process_time())
+    trained = loops(study, ctx, best, enriched)
+    spent.append(time.process_time())
     return {
         "key": cell.key,
         **{
@@ -142,7 +148,10 @@ def measure(cell: Cell, known: Known, others: Known | None, work: Path) -> dict[
         "images": len(ctx.pool),
         "at": at,
         "fixed": fixed(study.fitted[best].predict(ctx.pool).probs.numpy(), enriched.pool, truth),
-        "loops": loops(study, ctx, best, enriched),
+        "loops": trained,
+        "cpu_seconds": dict(
+            zip(("climb", "answers", "judge", "loops"), np.diff(spent).round(1).tolist(), strict=True)
+        ),
     }
 
 
@@ -350,7 +359,7 @@ def main() -> None:
             file.write(json.dumps(row) + "\n")
         told = row["at"]["precision 0.95"]
         print(
-            f"{number}/{len(wanted)} {cell.key}: stated {told['stated']}, revealed {told['revealed']}, accepted {told['accepted']}/{row['images']} ({time.monotonic() - started:.0f} s)",
+            f"{number}/{len(wanted)} {cell.key}: stated {told['stated']}, revealed {told['revealed']}, accepted {told['accepted']}/{row['images']} ({time.monotonic() - started:.0f} s, {row['cpu_seconds']})",
             flush=True,
         )
 

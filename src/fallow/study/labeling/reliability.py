@@ -88,17 +88,13 @@ class Reliability:
         change[0], change[1] = slack.mean(), (slack * log_odds(probs)).mean()
         np.add.at(change, 2 + probs.argmax(1), slack / len(slack))
         mean = float(plain.mean())
-        # On the scale of log-odds an interval stays within 0 and 1. The labels themselves are a draw too: n of them.
-        sd = np.sqrt(change @ self.covariance @ change + slack.sum() / len(slack) ** 2) / max(
-            mean * (1 - mean), 1e-12
-        )
+        # On the scale of log-odds an interval stays within 0 and 1.
+        sd = np.sqrt(change @ self.covariance @ change) / max(mean * (1 - mean), 1e-12)
         middle = np.log(mean / (1 - mean))
         low, high = _logistic(np.array([middle - Z95 * sd, middle + Z95 * sd]))
-        return Interval(
-            float(self._grown(mean, self.learned)),
-            float(self._grown(low, self.learned**_LEAST_GAIN)),
-            float(self._grown(high, self.learned**_MOST_GAIN)),
-            self.labels,
+        ends = self._grown(low, self.learned**_LEAST_GAIN), self._grown(high, self.learned**_MOST_GAIN)
+        return _with_luck(
+            float(self._grown(mean, self.learned)), float(ends[0]), float(ends[1]), len(slack), self.labels
         )
 
     def _odds(self, probs: NDArray[np.floating]) -> Floats:
@@ -109,6 +105,18 @@ class Reliability:
     def _grown(right: Floats | float, error: float) -> Floats:
         """Return how often a model is right that errs ``error`` times as often."""
         return np.asarray(1.0 - (1.0 - right) * error, np.float64)
+
+
+def _with_luck(value: float, low: float, high: float, count: int, labels: int) -> Interval:
+    """Return the interval of what ``count`` labels reveal, whose rate of being right lies between ``low`` and ``high``: the
+    labels themselves are a draw, too.
+    """
+    below = Z95 * np.sqrt(low * (1 - low) / count)
+    above = Z95 * np.sqrt(high * (1 - high) / count)
+    least = value - float(np.hypot(value - low, below))
+    most = value + float(np.hypot(high - value, above))
+    none_wrong = 1.0 - fewest_errors(1.0 - high, count) / count
+    return Interval(value, max(least, 0.0), min(max(most, none_wrong), 1.0), labels)
 
 
 def fewest_errors(rate: float, count: int) -> int:
