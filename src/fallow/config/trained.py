@@ -93,10 +93,12 @@ class StepsConfig(Section):
     )
     lr: Positive | Auto = Field(
         "auto",
-        description="Highest learning rate, at the end of the warm-up. auto: 0.002 from scratch, 0.0004 for a pretrained network.",
+        description="Highest learning rate, at the end of the warm-up. auto: searched where labels and "
+        "time allow, around 0.002 from scratch and 0.0004 for a pretrained network.",
     )
     weight_decay: Annotated[float, Field(ge=0)] | Auto = Field(
-        "auto", description="Pull of the weights to zero. auto: 0.05."
+        "auto",
+        description="Pull of the weights to zero. auto: searched where labels and time allow, else 0.05.",
     )
     batch_size: Annotated[int, Field(ge=1, le=65536)] | Auto = Field(
         "auto", description="Images a step, over all processes. auto: by images and memory."
@@ -145,14 +147,16 @@ class AugmentConfig(Section):
 
     strength: Annotated[float, Field(ge=0, le=1)] | Auto = Field(
         "auto",
-        description="How strong strong views are, as a share of the limits of each transform. auto: 1.",
+        description="How strong strong views are, as a share of the limits of each transform. auto: searched where labels "
+        "and time allow, else 1.",
     )
     picks: Annotated[int, Field(ge=0, le=6)] | Auto = Field(
         "auto", description="Transforms in one strong view. auto: 2."
     )
     mix: Literal["auto", "none", "mixup", "cutmix"] = Field(
         "auto",
-        description="Two labeled images in one: none, mixup (blended), cutmix (a patch). auto: none.",
+        description="Two labeled images in one: none, mixup (blended), cutmix (a patch). auto: none, or "
+        "mixup where a search finds it better.",
     )
 
 
