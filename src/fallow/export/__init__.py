@@ -1,5 +1,6 @@
 """What leaves: the model as one ONNX file and as a folder that needs no fallow to be used."""
 
+from fallow.export.backbone import save_backbone
 from fallow.export.bundle import Deployed, load_bundle, save_bundle, write_card
 from fallow.export.onnx_graph import FEATURES, IMAGE, PROBS, build_graph, export_onnx
 from fallow.export.quantize import quantize
@@ -13,6 +14,7 @@ __all__ = [
     "export_onnx",
     "load_bundle",
     "quantize",
+    "save_backbone",
     "save_bundle",
     "write_card",
 ]

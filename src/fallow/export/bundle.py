@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,8 +16,10 @@ from numpy.typing import NDArray
 from fallow._version import __version__
 from fallow.data import PixelScale, cores, default_workers, in_order
 from fallow.errors import DataError, RunError
+from fallow.export.folder import digest, recover, whole_folder, write_tensors
 from fallow.export.onnx_graph import IMAGE, PROBS, export_onnx
 from fallow.models import Backbone, EmbeddingClassifier, backbone_from_state
+from fallow.models.saved import BACKBONE
 from fallow.record import read_json, write_json
 from fallow.record.rundir import write_bytes
 from fallow.types import JsonObject
@@ -94,16 +92,14 @@ def save_bundle(
     """
     if tuple(classes) != classifier.classes:
         raise RunError("the classes given are not those of the model: give the same names in the same order")
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    recover(directory)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".part", dir=directory.parent))
-    try:
+    with whole_folder(directory) as temporary:
         export_onnx(classifier, backbones, temporary / GRAPH, task=task, cache=cache)
         state, meta = classifier.state()
-        _write_tensors(temporary / TENSORS, state, backbones)
+        arrays = {f"classifier.{name}": array for name, array in state.items()}
+        write_tensors(temporary / TENSORS, {**arrays, **_states(backbones)})
         write_json(temporary / LABELS, list(classes))
         (temporary / CARD).write_bytes(_card(card))
-        files = {path.name: _digest(path) for path in sorted(temporary.iterdir())}
+        files = {path.name: digest(path) for path in sorted(temporary.iterdir())}
         described = {name: _describe(backbone) for name, backbone in backbones.items()}
         write_json(
             temporary / META,
@@ -118,15 +114,6 @@ def save_bundle(
                 "files": files,
             },
         )
-        temporary.chmod(0o755)  # mkdtemp makes folders private
-        _swap(temporary, directory)
-    except OSError as error:
-        raise RunError(
-            f"the model folder '{directory}' could not be written ({error.strerror or error}): "
-            "free some space and go on with --resume, or choose another place with --out"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _card(text: str) -> bytes:
@@ -146,20 +133,12 @@ def write_card(directory: Path, card: str) -> None:
     write_bytes(directory / CARD, _card(card))
 
 
-def _write_tensors(path: Path, state: Mapping[str, NDArray[Any]], backbones: Mapping[str, Backbone]) -> None:
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    tensors = {f"classifier.{name}": torch.tensor(array) for name, array in state.items()}
-    for name, backbone in backbones.items():
-        for key, tensor in backbone.module.state_dict().items():
-            tensors[f"backbones.{name}.{key}"] = tensor.detach().cpu().clone().contiguous()
-    try:
-        save_file(tensors, path, metadata={"format": "pt"})
-    except SafetensorError as error:  # how it tells of a full disk
-        raise OSError(str(error)) from error
-    path.chmod(0o644)  # safetensors makes files private; these are as shareable as the others
+def _states(backbones: Mapping[str, Backbone]) -> dict[str, Any]:
+    return {
+        f"backbones.{name}.{key}": tensor
+        for name, backbone in backbones.items()
+        for key, tensor in backbone.module.state_dict().items()
+    }
 
 
 def _describe(backbone: Backbone) -> JsonObject:
@@ -174,51 +153,19 @@ def _describe(backbone: Backbone) -> JsonObject:
     }
 
 
-def _digest(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _aside(directory: Path) -> Path:
-    directory = directory.resolve()  # "." has no name
-    return directory.with_name(f".{directory.name}.old")
-
-
-def _swap(new: Path, directory: Path) -> None:
-    """Put ``new`` in the place of ``directory``. A folder cannot be replaced in one step, hence `recover`."""
-    old = _aside(directory)
-    for path in new.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    if directory.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        directory.rename(old)
-    new.rename(directory)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def recover(directory: Path) -> None:
-    """Bring the old folder back if a kill in `save_bundle` came before the new one took its place."""
-    old = _aside(directory)
-    if old.exists() and not directory.exists():
-        old.rename(directory)
-
-
 class Deployed:
     """A model folder, ready to predict. Each image is looked at on its own, through ``model.onnx``.
 
     Attributes:
         directory: The folder.
+        path: The file that answers; ``model.onnx`` unless another was named.
         meta: The content of ``model.json``.
         classes: Names of the classes in the order of the probabilities.
         task: ``classification`` or ``binary``.
     """
 
-    def __init__(self, directory: Path, meta: Mapping[str, Any]) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, meta: Mapping[str, Any], graph: str = GRAPH) -> None:
+        self.directory, self.path = directory, directory / graph
         self.meta = meta
         self.classes: tuple[str, ...] = tuple(meta["classes"])
         self.task: str = meta["task"]
@@ -239,7 +186,7 @@ class Deployed:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             options.log_severity_level = 3
             self._sessions[threads] = ort.InferenceSession(
-                str(self.directory / GRAPH), options, providers=["CPUExecutionProvider"]
+                str(self.path), options, providers=["CPUExecutionProvider"]
             )
         return self._sessions[threads]
 
@@ -382,16 +329,21 @@ def load_bundle(directory: Path) -> Deployed:
         raise RunError(
             f"'{directory / META}' has format {found}, not {FORMAT}: use the version of fallow that wrote it"
         )
+    if meta.get("kind") == BACKBONE:
+        raise RunError(
+            f"'{directory}' holds a backbone, which names no classes: train a model with it by  fallow train DATA --backbone "
+            f"{directory}"
+        )
     lacking = [key for key in ("files", "classes", "task", "classifier", "backbones") if key not in meta]
     if lacking:
         raise RunError(
             f"'{directory / META}' is incomplete (it lacks {', '.join(lacking)}): copy the whole model folder again"
         )
-    for name, digest in meta["files"].items():
+    for name, expected in meta["files"].items():
         path = directory / name
         if name == CARD:
             continue  # prose, which people may edit or leave behind
-        if not path.is_file() or _digest(path) != digest:
+        if not path.is_file() or digest(path) != expected:
             wrong = "damaged" if path.is_file() else "missing"
             raise RunError(
                 f"the file '{path}' is {wrong}: copy the whole model folder again, or train with --resume"

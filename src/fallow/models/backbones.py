@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from fallow.errors import ConfigError, WeightsError
+from fallow.models.saved import backbone_folder, load_saved
 from fallow.models.small import SMALL_STEM, give_small_stem, is_small_resnet, small_resnet
 from fallow.models.weights import (
     PACKAGES,
@@ -126,7 +127,7 @@ def load_backbone(name: str, *, weights: Path | None = None, offline: bool = Fal
     """Build the backbone ``name`` with pretrained weights.
 
     Args:
-        name: A timm model name, or ``pixels`` (no network: the image averaged down to at most 16x16, in 0..1,
+        name: A timm model name, the folder of a pretraining run, or ``pixels`` (no network: the image averaged down to at most 16x16, in 0..1,
             flattened; an 8x8 image stays as it is when embedded at size 8).
         weights: File with the weights, loaded strictly. None: see `resolve_weights`.
         offline: Never reach for the hub.
@@ -142,6 +143,10 @@ def load_backbone(name: str, *, weights: Path | None = None, offline: bool = Fal
         return Backbone(
             PIXELS, PIXELS, 3 * PIXELS_SIDE**2, none, one, PIXELS_SIDE, _frozen(_Flatten()), "no weights"
         )
+    if (folder := backbone_folder(name)) is not None:
+        if weights is not None:
+            raise ConfigError(f"'{name}' has weights of its own: leave out --weights {weights}")
+        return load_saved(name, folder)
     if is_small_resnet(name) or name.endswith(SMALL_STEM):
         if weights is None:
             raise WeightsError(
@@ -218,6 +223,17 @@ def backbone_from_state(
     module = _create(kind, size)
     load_strict(module, state, origin)
     return replace(_from_timm(kind, module, origin, size, mean, std), name=name)
+
+
+def untouched(name: str, size: int) -> nn.Module:
+    """Return a network without trained weights as anyone would make it, for images of a side of ``size`` pixels."""
+    import timm
+
+    plain = not (is_small_resnet(name) or name.endswith(SMALL_STEM))
+    if plain and hasattr(_create(name), "set_input_size"):
+        module: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, img_size=size)
+        return module
+    return _create(name, size)
 
 
 def _create(name: str, size: int | None = None) -> nn.Module:
