@@ -112,7 +112,7 @@ def test_each_fold_and_the_refit_search_and_the_report_can_tell_what_was_compare
     made = decisions(whole)
     assert made["finetune.search"]["value"] == 3
     assert set(found_on_disk(whole)) == {"0-0", "0-1", "final"}
-    for name in (LR, DECAY, STRENGTH):
+    for name in (LR, MIX, STRENGTH):
         assert made[name]["source"] == "search"
         assert made[name]["evidence"]["gain_in_log_loss"]
     assert made[LR]["value"] == made["finetune.training"]["value"]["lr"]
@@ -160,7 +160,7 @@ def test_pinned_values_are_never_searched(
     study(data, tmp_path / "run", set=pinned)
     made = decisions(tmp_path / "run")
     assert made["finetune.search"]["value"] == "skipped"
-    for name in (LR, DECAY, STRENGTH):
+    for name in (LR, DECAY, STRENGTH, MIX):
         assert (made[name]["value"], made[name]["source"], made[name]["pinned"]) == (
             pinned[name],
             "user",

@@ -250,6 +250,7 @@ def record_training(ctx: RungContext, rung: str, settings: LoopSettings, outcome
         figures["findings"] = [found.sentence for found in outcome.findings]
     decide(ctx, LR, settings.lr)
     decide(ctx, DECAY, settings.weight_decay)
+    decide(ctx, MIX, resolved(ctx, None, MIX, "none"))
     ctx.decisions.add(
         Decision(f"{rung}.training", {**settings.to_json(), "done": outcome.steps}, "rule", rule, figures)
     )
