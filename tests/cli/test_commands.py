@@ -22,6 +22,7 @@ from tests.photos import photos, put
 OPTIONS = {
     "train": ("DATA", "--config", "--set", "--resume", "--json", "--quiet"),
     "label": ("DATA", "--model", "--precision", "--coverage", "--certify", "--format", "--resume", "--json"),
+    "pretrain": ("DATA", "--method", "--backbone", "--set", "--resume", "--json"),
     "predict": ("MODEL", "IMAGES", "--out", "--format", "--json"),
     "evaluate": ("MODEL", "DATA", "--split", "--json"),
     "export": ("RUN", "--out", "--format", "--json"),

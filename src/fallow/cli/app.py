@@ -15,7 +15,7 @@ from cyclopts import App, CycloptsError
 from fallow._version import __version__
 from fallow.cli.commands import command, predict_command, run_command
 from fallow.cli.help import FIRST_STEPS, HELP, USAGE, block, epilogue
-from fallow.config import DistillConfig, LabelConfig, TrainConfig
+from fallow.config import DistillConfig, LabelConfig, PretrainConfig, TrainConfig
 from fallow.config.forecast import ForecastConfig
 from fallow.config.suggest import SuggestConfig
 from fallow.errors import FallowError
@@ -26,6 +26,11 @@ _TRAIN_ON = (
 )
 
 _LOOK_AT = _TRAIN_ON.removesuffix(".") + "; for suggest a flat folder without any label will do."
+
+_LEARN_FROM = (
+    "Folder of images (just images; class folders; or train/ val/ test/ unlabeled/), or a CSV of path,label. Labels are not "
+    "needed; where there are some, they judge."
+)
 
 
 def build_app() -> App:
@@ -40,6 +45,7 @@ def build_app() -> App:
         init,
         label,
         methods_table,
+        pretrain,
         suggest,
         train,
     )
@@ -58,6 +64,7 @@ def build_app() -> App:
         "label": run_command(label, LabelConfig, _TRAIN_ON),
         "forecast": run_command(forecast, ForecastConfig, _LOOK_AT, resumes=False),
         "suggest": run_command(suggest, SuggestConfig, _LOOK_AT, resumes=False),
+        "pretrain": run_command(pretrain, PretrainConfig, _LEARN_FROM),
         "predict": predict_command(),
         "evaluate": command(evaluate),
         "export": command(export),

@@ -39,9 +39,9 @@ _EXAMPLES = {
     fallow train photos/ --budget 1h --method adamatch   train a network with it
     """,
     "pretrain": """
-    fallow pretrain photos/                              ten minutes, no labels needed
+    fallow pretrain photos/                              ten minutes
     fallow pretrain photos/ --budget 1h --out runs/base  longer is better
-    fallow train photos/ --backbone runs/base            train with what it learned
+    fallow train photos/ --backbone runs/base            train with it
     fallow pretrain photos/ --method barlow_twins --backbone resnet18
     """,
     "distill": """

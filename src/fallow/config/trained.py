@@ -34,7 +34,7 @@ class StartConfig(Section):
 
     backbone: str = Field(
         "auto",
-        description="timm model name, or small_resnet_<width> for small images, as in small_resnet_32. "
+        description="timm model name, or small_resnet_WIDTH for small images, as in small_resnet_32. "
         "auto: by image size and what is at hand.",
     )
     weights: Path | None = Field(

@@ -176,6 +176,19 @@ class Embedder:
         row_of = {text: row for row, text in enumerate(unique)}
         return vectors[[row_of[text] for text in pixel_hashes]]
 
+    def embed_pixels(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Return the vectors (n, dim) of images that are no files, such as augmented ones; they are not cached.
+
+        Args:
+            pixels: uint8 (n, S, S, 3), of the side that the network sees.
+        """
+        engine, rows = self.engine, []
+        for start in range(0, len(pixels), engine.batch):
+            part = pixels[start : start + engine.batch]
+            padded = np.concatenate([part, np.zeros((engine.batch - len(part), *part.shape[1:]), np.uint8)])
+            rows.append(engine.run(padded)[: len(part)])
+        return np.concatenate(rows)
+
     def missing(self, pixel_hashes: Sequence[str], views: str) -> dict[int, int]:
         """Return how many of these images have no vector in the cache yet, by view."""
         unique = list(dict.fromkeys(pixel_hashes))

@@ -138,6 +138,7 @@ class RunDir:
     audit = property(lambda self: self.path / "audit.json")
     splits = property(lambda self: self.path / "splits.parquet")
     result = property(lambda self: self.path / "result.json")
+    pretrained = property(lambda self: self.path / "pretrain.json")
     report = property(lambda self: self.path / "report.html")
     model = property(lambda self: self.path / "model")
     test_reads = property(lambda self: self.path / "test_reads.jsonl")

@@ -3,6 +3,7 @@
 from fallow.report.data import ClassRow, MapPoint, ReportData, Thumb
 from fallow.report.layout import choose_map_points, map_layout, thumbnail
 from fallow.report.page import write_report
+from fallow.report.pretrain_page import pretrain_screen, write_pretrain_report
 from fallow.report.terminal import LiveLadder, last_screen
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "choose_map_points",
     "last_screen",
     "map_layout",
+    "pretrain_screen",
     "thumbnail",
+    "write_pretrain_report",
     "write_report",
 ]

@@ -12,6 +12,7 @@ PATIENCE = 2.0
 """Seconds that a stage must have taken to be worth a line."""
 _DONE = {
     "embed": "images turned into vectors",
+    "pretrain": "learned from the images",
     "export": "model written",
     "test": "test images scored",
     "report": "report written",
@@ -75,6 +76,10 @@ class PlainLines:
         if result.gain is not None:
             parts.append(f"gain {points(result.gain)} points")
         self._write(f"{rung_title(result.rung)}: {', '.join(parts)}")
+
+    def line(self, sentence: str) -> None:
+        """Say how far something is."""
+        self._write(sentence)
 
     def note(self, sentence: str) -> None:
         """Say something that a person should know."""

@@ -226,7 +226,7 @@ class LiveLadder:
         self._notes: list[str] = []
         self._stage = ""
         self._work = ("", 0, 0)
-        self._work_begun = self._begun
+        self._work_begun, self._work_from = self._begun, 0
         self._live: Live | None = None
 
     def start(self, data: str, counts: Counts | None = None) -> None:
@@ -242,7 +242,7 @@ class LiveLadder:
         if self._lines:
             self._lines.stage(name)
         self._stage = name
-        self._work, self._work_begun = ("", 0, 0), time.monotonic()
+        self._work, self._work_begun, self._work_from = ("", 0, 0), time.monotonic(), 0
         self._show()
 
     def note(self, sentence: str) -> None:
@@ -250,6 +250,11 @@ class LiveLadder:
         if self._lines:
             self._lines.note(sentence)
         self._notes.append(sentence)
+
+    def line(self, sentence: str) -> None:
+        """Write a plain line where nothing is drawn: a picture shows the same on its progress line."""
+        if self._lines:
+            self._lines.line(sentence)
 
     def _show(self) -> None:
         if self._on and self._live is None:
@@ -261,7 +266,7 @@ class LiveLadder:
     def progress(self, what: str, done: int, total: int) -> None:
         """Take note of progress (a `fallow.types.Progress`): cheap, from any thread."""
         if what != self._work[0] or done < self._work[1]:
-            self._work_begun = time.monotonic()
+            self._work_begun, self._work_from = time.monotonic(), done
         self._work = (what, done, total)
 
     def rung(self, result: RungResult) -> None:
@@ -313,8 +318,9 @@ class LiveLadder:
             line.append("  ").append_text(_meter(share, "green")).append(
                 f" {100 * share:3.0f} %", style="not bold"
             )
-            if 0 < done < total:
-                line.append(f"  {duration(since * (total - done) / done)} left", style="not bold")
+            newly = done - self._work_from
+            if newly > 0 and done < total:
+                line.append(f"  {duration(since * (total - done) / newly)} left", style="not bold")
         clock = Text(f" {'time':<10} ", style="dim")
         if self._budget:
             clock.append_text(_meter(min(spent / self._budget, 1.0), "blue")).append(" ")

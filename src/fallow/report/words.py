@@ -44,9 +44,9 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 
 def counts_line(counts: Counts) -> str:
     """Return ``42 labeled · 1,638 unlabeled · 420 test · 21 classes``; empty splits are left out."""
-    parts = [f"{counts.labeled:,} labeled"]
+    parts = [f"{counts.labeled:,} labeled"] if counts.labeled else []
     parts += [f"{counts.unlabeled:,} unlabeled"] if counts.unlabeled else []
     parts += [f"{counts.validation:,} validation"] if counts.validation else []
     parts += [f"{counts.test:,} test"] if counts.test else []
-    parts.append(plural(counts.classes, "class", "classes"))
+    parts += [plural(counts.classes, "class", "classes")] if counts.classes else []
     return " · ".join(parts)

@@ -189,11 +189,5 @@ class SpaceBank:
             size: Image size S.
             batch: Float (n, 3, S, S) in 0..1.
         """
-        engine = self.embedder(name, size).engine
         pixels = (batch * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-        rows = []
-        for start in range(0, len(pixels), engine.batch):
-            part = pixels[start : start + engine.batch]
-            padded = np.concatenate([part, np.zeros((engine.batch - len(part), *part.shape[1:]), np.uint8)])
-            rows.append(engine.run(padded)[: len(part)])
-        return np.concatenate(rows)
+        return self.embedder(name, size).embed_pixels(pixels)

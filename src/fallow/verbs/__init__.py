@@ -10,6 +10,7 @@ from fallow.verbs.init import init
 from fallow.verbs.label import Labels, label, load_labels
 from fallow.verbs.methods import methods_table
 from fallow.verbs.predict import Prediction, predict
+from fallow.verbs.pretrain import Pretrained, load_pretrained, pretrain
 from fallow.verbs.result import Result, load
 from fallow.verbs.suggest import Suggested, suggest
 from fallow.verbs.train import train
@@ -20,6 +21,7 @@ __all__ = [
     "Foreseen",
     "Labels",
     "Prediction",
+    "Pretrained",
     "Result",
     "Suggested",
     "demo",
@@ -32,8 +34,10 @@ __all__ = [
     "label",
     "load",
     "load_labels",
+    "load_pretrained",
     "methods_table",
     "predict",
+    "pretrain",
     "suggest",
     "train",
 ]

@@ -1,0 +1,134 @@
+"""The loop of one run: views of images that nobody labels, a method, a network, and a look at it now and then."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fallow.engine import Feed, Loop, Material, Place, derive, generator
+from fallow.methods import PretrainMethod, pretrain_method
+from fallow.models import Backbone, Network, from_backbone, token_info
+from fallow.record.rundir import append_line
+from fallow.study.pretraining.measure import knn_accuracy
+from fallow.study.pretraining.plan import PretrainPlan
+from fallow.tasks import FeatureInfo
+from fallow.types import Progress, silent
+
+_LOOK_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a loop is made of.
+
+    Attributes:
+        pixels: Images to learn from, uint8 (n, s, s, 3).
+        gray: They are gray.
+        options: Values of the method's own.
+        progress: Who watches.
+        tell: Takes a sentence that a person should read.
+    """
+
+    pixels: NDArray[np.uint8]
+    gray: bool
+    options: dict[str, object] = field(default_factory=dict)
+    progress: Progress = silent
+    tell: Callable[[str], None] | None = None
+
+    def loop(
+        self, start: Backbone, plan: PretrainPlan, place: Place | None = None, title: str = "pretrain"
+    ) -> Loop:
+        """Return the loop of a plan, from a copy of ``start``."""
+        settings, size = plan.settings, plan.network.size
+        network = from_backbone(start, nn.Identity(), size, trainable=plan.network.trainable)
+        method = self._method(network, start.dim_at(size), plan)
+        everyone = torch.arange(len(self.pixels))
+        none = torch.zeros(0, dtype=torch.long)
+        material = Material(self.pixels, none, none, everyone)
+        changes = method.augmentations(size, gray=self.gray, flips=plan.flips)
+        feed = Feed(material, changes, method.views, settings)
+        return Loop(
+            network, method, feed, settings, place=place, progress=self.progress, title=title, tell=self.tell
+        )
+
+    def _method(self, network: Network, dim: int, plan: PretrainPlan) -> PretrainMethod:
+        settings = plan.settings
+        with torch.random.fork_rng(devices=[]):  # the method's parts are the same whatever was drawn before
+            torch.manual_seed(derive(settings.seed, "method"))
+            method = pretrain_method(plan.method, **self.options)
+            method.build(
+                FeatureInfo(dim),
+                len(self.pixels),
+                0,
+                settings.steps,
+                batch_size=settings.unlabeled_batch,
+                tokens=token_info(network),
+            )
+        return method
+
+    def noised(self, plan: PretrainPlan, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return one view of some images as the method changes them first, uint8 (n, s, s, 3); the same whenever asked."""
+        method = pretrain_method(plan.method, **self.options)
+        name = method.views.unlabeled[0]
+        change = method.augmentations(plan.network.size, gray=self.gray, flips=plan.flips)[name]
+        images = torch.from_numpy(self.pixels[rows]).permute(0, 3, 1, 2).float() / 255
+        changed, _ = change(images, generator(plan.settings.seed, "stability"))
+        levels = (changed * 255).round().clamp(0, 255).to(torch.uint8)
+        made: NDArray[np.uint8] = levels.permute(0, 2, 3, 1).contiguous().numpy()
+        return made
+
+
+@dataclass
+class Look:
+    """Looks at a network while it learns: how often do the nearest images name one rightly?
+
+    Attributes:
+        pixels: Judging images, uint8 (n, s, s, 3).
+        y: Their classes.
+        folds: What each fold holds out.
+        every: Seconds between two looks.
+        log: File that each look is added to.
+        tell: Told each look in a few words.
+    """
+
+    pixels: NDArray[np.uint8]
+    y: NDArray[np.int64]
+    folds: list[NDArray[np.int64]]
+    every: float
+    log: Path
+    tell: Callable[[str], None]
+    _last: float = field(default_factory=time.monotonic)
+
+    def __call__(self, loop: Loop, step: int) -> None:
+        """Look, where it is time; nothing of the training is changed by it."""
+        if not self.folds or time.monotonic() - self._last < self.every:
+            return
+        accuracy = knn_accuracy(features_now(loop, self.pixels), self.y, self.folds)
+        append_line(self.log, {"step": step, "knn": accuracy})
+        self.tell(f"step {step:,}: neighbors right {100 * accuracy:.1f} %")
+        self._last = time.monotonic()
+
+
+def features_now(loop: Loop, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the features of images (n, s, s, 3) by the network as it is now, (n, dim)."""
+    network = loop.trainee.network
+    training = [part for part in network.modules() if part.training]
+    found: list[Tensor] = []
+    try:
+        network.eval()
+        with torch.inference_mode():
+            for start in range(0, len(pixels), _LOOK_BATCH):
+                part = torch.from_numpy(np.ascontiguousarray(pixels[start : start + _LOOK_BATCH]))
+                images = part.to(loop.fabric.device).permute(0, 3, 1, 2).float() / 255
+                found.append(network.features(images).float().cpu())  # type: ignore[operator]
+    finally:
+        for module in training:
+            module.training = True
+    return np.asarray(torch.cat(found).numpy(), np.float32)
