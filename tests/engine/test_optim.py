@@ -75,7 +75,7 @@ def test_every_group_follows_the_schedule_from_its_own_peak() -> None:
             assert group["lr"] == pytest.approx(group["peak"] * lr_scale(step, settings))
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd", "lamb"])
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lamb", "lars"])
 def test_without_a_gradient_decay_alone_moves_a_weight_and_no_bias(name: str) -> None:
     settings = changed(optimizer=name, lr=0.1, weight_decay=0.5)
     network = no_norm()
@@ -89,7 +89,7 @@ def test_without_a_gradient_decay_alone_moves_a_weight_and_no_bias(name: str) ->
     assert torch.equal(network.head.bias, bias)
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd", "lamb"])
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lamb", "lars"])
 def test_only_the_loop_clips_gradients(name: str) -> None:
     """A gradient ten times as long gives SGD a step ten times as long, and the others the same step, to rounding."""
     moved = []
@@ -114,3 +114,17 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="should be"):
         LoopSettings(**{"steps": 5, **wrong})
     assert LoopSettings.from_json(LoopSettings(steps=5).to_json()) == LoopSettings(steps=5)
+
+
+def test_lars_adapts_the_rate_of_weights_to_their_length_and_leaves_biases_and_norms_alone() -> None:
+    """Without decay too, one step moves a weight by lr * 0.001 * |w| (arXiv 1708.03888, eq. 6), and a bias by lr times its gradient."""
+    settings = changed(optimizer="lars", lr=0.5, weight_decay=0.0, warmup=0.0)
+    network = no_norm()
+    optimizer = make_optimizer(parameter_groups(network, [network.head], settings), settings)
+    weight, bias = network.head.weight.detach().clone(), network.head.bias.detach().clone()
+    for parameter in network.parameters():
+        parameter.grad = torch.full_like(parameter, 7.0)
+    optimizer.step()
+    moved = network.head.weight.detach() - weight
+    assert float(moved.norm()) == pytest.approx(0.5 * 0.001 * float(weight.norm()), rel=1e-4)
+    assert torch.allclose(network.head.bias.detach() - bias, torch.full_like(bias, -3.5))

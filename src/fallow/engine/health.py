@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fallow.methods import Step
+from fallow.methods import Batch, Step
 
 _LOST, _WORSE = 0.3, 1.07
 """The loss has grown when it is higher than in the first step by this share of its chance value, as of a network that forgets
@@ -81,6 +81,15 @@ class Watch:
         # Of all steps between two looks together: a vector a step would be much to keep where there are many classes.
         self._guessed: deque[Tensor] = deque(maxlen=max(2 * seen, steps // 10) // self.every)
 
+    @property
+    def hopeless(self) -> bool:
+        """Whether no further step will help; a joint method's labels always leave hope."""
+        return False
+
+    def see_batch(self, step: int, made: Step, batch: Batch) -> dict[str, float] | None:
+        """Take the figures of a step, and the images that they are of; see `see`."""
+        return self.see(step, made)
+
     def see(self, step: int, made: Step) -> dict[str, float] | None:
         """Take the figures of a step; return them in words' reach (mean over the last few) when they were looked at.
 
@@ -130,7 +139,8 @@ class Watch:
         }
         for offset, loss in enumerate(columns["loss"]):
             if not math.isfinite(loss):
-                raise Diverged(f"the loss is {loss} at step {first + offset + 1} of {self.steps}: {CURE}")
+                at = f"{first + offset + 1} of {self.steps}{self._where(offset)}"
+                raise Diverged(f"the loss is {loss} at step {at}: {CURE}")
         supervised = columns.get("supervised_loss", columns["loss"])
         self._losses.extend(supervised)
         self._begun = supervised[0] if self._begun is None else self._begun
@@ -141,6 +151,10 @@ class Watch:
         self._pending, self._guesses = [], None
         self._check(step)
         return {name: sum(column) / len(column) for name, column in columns.items()}
+
+    def _where(self, offset: int) -> str:
+        """Return which images were seen in a step since the last look, in words."""
+        return ""
 
     def _check(self, step: int) -> None:
         done = (step + 1) / self.steps

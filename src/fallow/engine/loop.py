@@ -20,6 +20,7 @@ from fallow.engine.health import CURE, Diverged, Finding, Watch
 from fallow.engine.loggers import Logger, make_loggers
 from fallow.engine.machine import check_precision, process_count
 from fallow.engine.optim import make_optimizer, parameter_groups, set_lr
+from fallow.engine.pretrain_watch import PretrainWatch
 from fallow.engine.recompute import recompute, statistics_stand_still
 from fallow.engine.seeds import derive
 from fallow.engine.settings import LoopSettings
@@ -134,6 +135,8 @@ class Loop:
         follows: TeacherKind = method.follows if isinstance(method, JointMethod) else "self"
         self.ctx = LoopContext(self.fabric, self.trainee, self.ema, follows, settings.steps, self.teacher)
         self.watch = Watch(settings.steps, classes, chance_loss, tell)
+        if isinstance(method, PretrainMethod):
+            self.watch = PretrainWatch(settings.steps, self.trainee, directions=method.directions, tell=tell)
 
     def run(self, stop: Callable[[int, float], bool] | None = None) -> Outcome:
         """Train from where the checkpoint is to the last step.
@@ -155,6 +158,8 @@ class Loop:
         try:
             for step in range(start, self.settings.steps):
                 if stop is not None and self._stopped(stop, step, time.monotonic() - begun):
+                    break
+                if isinstance(self.watch, PretrainWatch) and step and self._hopeless(step):
                     break
                 seen = self._step(step)
                 if seen is not None:
@@ -210,7 +215,7 @@ class Loop:
         self.trainee.method.after_step(self.ctx)
         # The loss of all: every process then sees in the same step that it is no number.
         loss = self.ctx.reduce(torch.stack(losses).mean()) / self.ctx.world_size
-        return self.watch.see(step, replace(errand.step, loss=loss))
+        return self.watch.see_batch(step, replace(errand.step, loss=loss), errand.batch)
 
     def _backward(self, loss: Tensor) -> None:
         if self.settings.gradient_checkpointing:
@@ -225,6 +230,15 @@ class Loop:
             return stop(step, seconds)
         said = self.fabric.is_global_zero and stop(step, seconds)
         return bool(self.ctx.reduce(torch.tensor(float(said), device=self.fabric.device)))
+
+    def _hopeless(self, step: int) -> bool:
+        """Say whether no further step will help, as the first process sees it; asked where it has just looked."""
+        if step % self.watch.every:
+            return False
+        said = torch.tensor(
+            float(self.fabric.is_global_zero and self.watch.hopeless), device=self.fabric.device
+        )
+        return bool(self.ctx.reduce(said))
 
     def save(self, step: int, figures: dict[str, float]) -> None:
         """Keep everything that the next step depends on."""

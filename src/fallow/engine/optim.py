@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -52,7 +53,11 @@ def parameter_groups(
 
 
 def make_optimizer(groups: list[dict[str, object]], settings: LoopSettings) -> torch.optim.Optimizer:
-    """Return the optimizer; decay is decoupled from the gradient in ``adamw`` (arXiv 1711.05101) and ``lamb`` (1904.00962)."""
+    """Return the optimizer; decay is decoupled from the gradient in ``adamw`` (arXiv 1711.05101) and ``lamb`` (1904.00962).
+
+    ``lars`` (1708.03888) gives every weight a rate in proportion to its length. Biases and norms, which `parameter_groups` does
+    not decay, have the plain rate there too: their length says nothing, and Barlow Twins diverges otherwise.
+    """
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=settings.lr, momentum=_MOMENTUM, nesterov=True)
     if settings.optimizer == "lamb":
@@ -61,7 +66,18 @@ def make_optimizer(groups: list[dict[str, object]], settings: LoopSettings) -> t
         # The loop clips, for all optimizers alike.
         lamb: torch.optim.Optimizer = Lamb(groups, lr=settings.lr, betas=_BETAS, max_grad_norm=None)
         return lamb
+    if settings.optimizer == "lars":
+        from timm.optim import Lars
+
+        adapted = [{**group, "always_adapt": _decayed(group)} for group in groups]
+        lars: torch.optim.Optimizer = Lars(adapted, lr=settings.lr, momentum=_MOMENTUM)
+        return lars
     return torch.optim.AdamW(groups, lr=settings.lr, betas=_BETAS)
+
+
+def _decayed(group: Mapping[str, Any]) -> bool:
+    """Say whether a group of `parameter_groups` holds weights of two and more dimensions."""
+    return any(parameter.ndim > 1 for parameter in group["params"])
 
 
 def set_lr(optimizer: torch.optim.Optimizer, step: int, settings: LoopSettings) -> None:

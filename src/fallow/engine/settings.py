@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from fallow.types import JsonObject
 
-OptimizerName = Literal["adamw", "sgd", "lamb"]
+OptimizerName = Literal["adamw", "sgd", "lamb", "lars"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
@@ -19,7 +19,8 @@ class LoopSettings:
         steps: Optimizer steps in all.
         batch_size: Labeled images a step, over all processes and parts; 0 for methods that learn from images alone.
         unlabeled_batch: Unlabeled images a step, likewise; 0 for methods that look at none.
-        optimizer: ``adamw`` (pretrained networks and short runs), ``sgd`` (Nesterov momentum 0.9) or ``lamb``.
+        optimizer: ``adamw`` (pretrained networks and short runs), ``sgd`` (Nesterov momentum 0.9), ``lamb``
+            or ``lars`` (large batches).
         lr: Peak learning rate of backbone and method.
         head_lr: Peak learning rate of the heads that predict; None is ``lr``. A fresh head on a pretrained backbone needs
             more.

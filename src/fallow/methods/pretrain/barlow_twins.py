@@ -35,6 +35,7 @@ class BarlowTwins(PretrainMethod):
         cost=2.0,
     )
     recipe = "byol"
+    directions = False
     least_batch = 128
 
     def __init__(

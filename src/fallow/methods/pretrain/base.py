@@ -88,6 +88,7 @@ class PretrainMethod(Method):
             kept, and the method does not see it.
         leaves: Which weights the loop leaves: those that are trained, or their moving average. It matters with ``teacher`` only.
         least_batch: Images a step, over all processes, below which the paper's method is known to lose; for advice.
+        directions: Whether the loss compares directions of embeddings, whatever their lengths and mean.
         needs_tokens: Whether it needs a vision transformer.
         several_sizes: Whether its views have several sizes.
     """
@@ -97,6 +98,7 @@ class PretrainMethod(Method):
     teacher: Teacher | None = None
     leaves: ClassVar[Literal["student", "teacher"]] = "student"
     least_batch: ClassVar[int] = 2
+    directions: ClassVar[bool] = True
     needs_tokens: ClassVar[bool] = False
     several_sizes: ClassVar[bool] = False
 

@@ -48,6 +48,7 @@ class DINO(MultiCrop):
     )
     recipe = "dino"
     leaves = "teacher"
+    directions = False
     least_batch = 64
 
     center: Tensor

@@ -38,6 +38,7 @@ class VICReg(PretrainMethod):
         cost=2.0,
     )
     recipe = "byol"
+    directions = False
     least_batch = 128
 
     def __init__(

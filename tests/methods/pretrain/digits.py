@@ -1,0 +1,64 @@
+"""Small pretraining runs on real digits through the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+
+from fallow.engine import Change, Feed, Loop, LoopSettings, Material
+from fallow.methods import PretrainMethod, pretrain_method
+from fallow.models import Network, create_backbone, from_backbone, token_info
+from fallow.tasks import FeatureInfo
+
+SETTINGS = LoopSettings(steps=6, batch_size=0, unlabeled_batch=8, lr=2e-3, ema_decay=0.0, seed=3)
+
+
+@cache
+def pixels(count: int = 1797, side: int = 8) -> NDArray[np.uint8]:
+    gray = np.rint(load_digits().images[:count] * (255 / 16)).astype(np.uint8)
+    rgb = np.repeat(gray[..., None], 3, -1)
+    return np.ascontiguousarray(rgb.repeat(side // 8, 1).repeat(side // 8, 2))
+
+
+def network(name: str = "small_resnet_8", size: int = 8) -> Network:
+    return from_backbone(create_backbone(name, size=size), nn.Identity(), size)
+
+
+def make_loop(
+    method: str | PretrainMethod,
+    settings: LoopSettings = SETTINGS,
+    *,
+    count: int = 60,
+    of: nn.Module | None = None,
+    dim: int = 32,
+    changes: Mapping[str, Change] | None = None,
+    size: int = 8,
+    options: Mapping[str, Any] | None = None,
+    **how: Any,
+) -> Loop:
+    """Return a loop on so many digits; everything random that a caller makes before the first step is seeded here."""
+    torch.manual_seed(11)
+    of = of or network(size=size)
+    method = pretrain_method(method, **(options or {})) if isinstance(method, str) else method
+    nothing = torch.zeros(0, dtype=torch.long)
+    stuff = Material(pixels(count, size), nothing, nothing, torch.arange(count))
+    method.build(FeatureInfo(dim), count, 0, settings.steps, settings.unlabeled_batch, token_info(of))
+    if changes is None:
+        changes = method.augmentations(size, gray=True, flips=())
+    return Loop(of, method, Feed(stuff, changes, method.views, settings), settings, **how)
+
+
+def settings(**what: Any) -> LoopSettings:
+    return replace(SETTINGS, **what)
+
+
+def weights(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
