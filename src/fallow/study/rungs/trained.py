@@ -56,7 +56,7 @@ class TrainedRung(Rung):
             torch.nn.init.normal_(head.weight, std=spread**0.5, generator=drawn)
             torch.nn.init.zeros_(head.bias)
         else:
-            fitted_head(fit.ctx, fit.fold, head)
+            fitted_head(fit.ctx, fit.fold, head, self.guesses(fit, below))
         dropout, drop_path = self.own_noise(fit.ctx)
         return from_backbone(
             backbone,
@@ -66,6 +66,10 @@ class TrainedRung(Rung):
             dropout=dropout,
             drop_path=drop_path,
         )
+
+    def guesses(self, fit: Fit, below: Below) -> NDArray[np.float32] | None:
+        """Return what the head of a pretrained network knows of the pool before the first step, (pool, classes): nothing."""
+        return None
 
     def own_noise(self, ctx: RungContext) -> tuple[float, float]:
         """Return dropout and stochastic depth of the network: none, unless a method lives on them."""
