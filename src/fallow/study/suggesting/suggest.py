@@ -24,6 +24,7 @@ _MARGIN_FROM = 20.0
 """Labels a class from which only the most uncertain are looked at: the model's doubt then knows where it errs."""
 _SHORT_LIST = 10
 """How many times more uncertain images are looked at than are asked for."""
+_FEW = 50
 _LONELY = 4.0
 """Robust standard deviations below the median of nearness to neighbors, from which an image is like no other."""
 
@@ -77,7 +78,12 @@ def doubt(probs: Array) -> Array:
 
 
 def lonely(neighbors: tuple[Neighbors, ...]) -> NDArray[np.bool_]:
-    """Return which images are like no other, (n,): their neighbors are far, compared with those of all images."""
+    """Return which images are like no other, (n,): their neighbors are far, compared with those of all images.
+
+    None of a few: what is usual among them is not known.
+    """
+    if len(neighbors[0]) < _FEW:
+        return np.zeros(len(neighbors[0]), bool)
     near = np.mean([one.similarity.mean(1) for one in neighbors], axis=0)
     middle = float(np.median(near))
     spread = 1.4826 * float(np.median(np.abs(near - middle)))

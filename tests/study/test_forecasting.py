@@ -1,0 +1,181 @@
+"""A forecast: planted laws are found, intervals cover, and nothing that is scored on a label has seen it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fallow.config.forecast import ForecastConfig
+from fallow.study.data import plan_folds
+from fallow.study.forecasting import LawPrior, fit_law, forecast_curves, learn, prior_of, tell, too_little
+from fallow.study.forecasting.forecast import rounded
+from fallow.study.forecasting.measure import fit_part, measure, parts_of
+from fallow.study.inputs import FrozenInputs
+from tests.study.digits import context, write_digits
+
+WIDE = LawPrior(None, 0.5, 0.35, 0.0, 0.3, 0.02, 0.0, 1.0)
+"""A prior that leaves the exponent to what was measured."""
+
+
+def test_parts_of_labels_are_nested_and_leave_no_class_without_a_label() -> None:
+    y = np.repeat(np.arange(4), [40, 12, 3, 1])
+    parts = parts_of(y, seed=3)
+    assert len(parts) == 3
+    for larger, smaller in pairwise(parts):
+        assert not (smaller & ~larger).any()
+        assert smaller.sum() * 1.5 <= larger.sum()
+    for part in parts:
+        assert (np.bincount(y[part], minlength=4) >= 1).all()
+    assert np.bincount(y[parts[1]]).tolist() == [20, 6, 2, 1]
+
+
+def test_parts_that_would_say_the_same_twice_are_left_out() -> None:
+    assert len(parts_of(np.arange(10), seed=0)) == 1
+
+
+@pytest.mark.parametrize("exponent", [0.2, 0.5, 0.8])
+def test_a_planted_power_law_is_found(exponent: float) -> None:
+    sizes = np.array([1000.0, 500.0, 250.0, 125.0])
+    errors = 0.1 * (sizes / 1000) ** -exponent
+    images = 200_000
+    law = fit_law(sizes, errors, np.diag(errors * (1 - errors) / images), images, 1000, WIDE)
+    assert np.median(law.exponent) == pytest.approx(exponent, abs=0.05)
+    assert law.quantiles(4000)[0] == pytest.approx(0.1 * 4**-exponent, rel=0.06)
+
+
+def test_an_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    prior, images = LawPrior(None, 0.5, 0.35, -0.1, 0.08, 0.02, 0.0, 1.0), 150
+    held = []
+    for seed in range(120):
+        level = np.exp(rng.uniform(np.log(0.05), np.log(0.4)))
+        c = abs(0.35 - 0.1 * np.log(level / 0.1) + 0.08 * rng.standard_normal())
+        sizes = np.array([160.0, 80.0, 40.0])
+        errors = rng.binomial(images, np.minimum(level * (sizes / 200) ** -c, 0.95)) / images
+        law = fit_law(
+            sizes, errors, np.diag(np.maximum(errors * (1 - errors), 1e-6) / images), images, 200, prior, seed
+        )
+        _, low, high = law.quantiles(800)
+        held.append(low <= level * 4**-c <= high)
+    assert 0.7 <= np.mean(held) <= 0.92
+
+
+def test_an_interval_widens_with_how_far_one_looks_ahead_and_no_error_is_not_no_error() -> None:
+    sizes, images = np.array([80.0, 40.0, 20.0]), 100
+    law = fit_law(sizes, np.array([0.0, 0.01, 0.03]), np.zeros((3, 3)), images, 100, WIDE)
+    widths = []
+    for labels in (100, 400, 1600):
+        middle, low, high = law.quantiles(labels)
+        assert 0 < low < middle < high
+        widths.append(np.log(high / low))
+    assert widths == sorted(widths)
+
+
+def test_how_often_fits_disagree_narrows_the_interval() -> None:
+    errors, images = np.array([0.1, 0.12, 0.2]), 100
+    covariance = np.diag(errors * (1 - errors) / images)
+    sizes = np.array([80.0, 40.0, 20.0])
+    told = fit_law(sizes, errors, covariance, images, 100, prior_of("probe", 0.067, 5))
+    untold = fit_law(sizes, errors, covariance, images, 100, prior_of("probe", float("nan"), 5))
+    assert np.ptp(told.quantiles(100)[1:]) < 0.8 * np.ptp(untold.quantiles(100)[1:])
+    other_folds = prior_of("probe", 0.067, 3)
+    assert other_folds.level is None
+
+
+def test_priors_are_learned_from_cells_each_data_set_counting_the_same() -> None:
+    rng = np.random.default_rng(1)
+    rows = []
+    for name, count in (("a", 2), ("b", 20), ("c", 2)):
+        for _ in range(count):
+            error = rng.uniform(0.05, 0.4)
+            rows.append(
+                {
+                    "data": name,
+                    "disagreement": error / 1.5,
+                    "error": error,
+                    "later": error * 4 ** -(0.3 - 0.1 * np.log(error / 0.1)),
+                    "factor": 4.0,
+                    "images": 10**9,
+                }
+            )
+    found = learn(rows)
+    assert found.ratio == pytest.approx(np.log(1.5))
+    assert found.exponent == pytest.approx(0.3)
+    assert found.by_error == pytest.approx(-0.1)
+
+
+@pytest.mark.parametrize("rung", ["probe", "propagate"])
+def test_a_fit_on_part_of_a_fold_sees_neither_held_out_labels_nor_those_left_out(
+    rung: str, tmp_path: Path
+) -> None:
+    ctx = context(write_digits(tmp_path / "data", labels=6, pool=12), tmp_path / "cache")
+    fold = plan_folds(ctx.data, ctx.config.choose, 0, ctx.decisions)[0]
+    train = ctx.train_positions(fold)
+    mask = parts_of(ctx.data.y[train], seed=1)[1]
+
+    def says(y: np.ndarray) -> np.ndarray:
+        other = replace(ctx, data=replace(ctx.data, y=y), scratch={})
+        made = fit_part(other, FrozenInputs(other, fold).only(mask), rung)
+        return made.probs(other.data.images(other.data.labeled_ids))
+
+    unseen = np.concatenate([fold.held_out, train[~mask]])
+    changed = ctx.data.y.copy()
+    changed[unseen] = np.roll(changed[unseen], 5)
+    assert (changed != ctx.data.y).any()
+    np.testing.assert_array_equal(says(ctx.data.y), says(changed))
+    known = changed.copy()
+    known[train[mask]] = np.roll(known[train[mask]], 1)
+    assert (says(known) != says(changed)).any()
+
+
+def test_a_forecast_says_what_it_measured_the_same_every_time(tmp_path: Path) -> None:
+    data = write_digits(tmp_path / "data", labels=8, pool=25)
+    told = []
+    for _ in range(2):
+        ctx = context(data, tmp_path / "cache")
+        assert too_little(ctx) == ""
+        config = ForecastConfig(more=100, price_per_label=0.5)
+        told.append(tell(ctx, forecast_curves(ctx), config, "digits").to_json())
+        told[-1].pop("decisions")  # among them what a clock measured
+    assert told[0] == told[1]
+    found = told[0]
+    assert found["sentence"].startswith("100 more labels: ")
+    assert "for 50" in found["sentence"]
+    rungs = {rung["rung"]: rung for rung in found["rungs"]}
+    assert list(rungs) == ["probe", "propagate"]
+    for rung in rungs.values():
+        assert [point["labels"] for point in rung["measured"]] == sorted(
+            p["labels"] for p in rung["measured"]
+        )
+        ahead = [rung["now"], *rung["expected"]]
+        assert [point["labels"] for point in ahead] == [32, 64, 128, 132, 256]
+        errors = [point["error"] for point in ahead]
+        assert errors == sorted(errors, reverse=True)
+        assert all(point["low"] <= point["error"] <= point["high"] for point in ahead)
+
+
+def test_without_unlabeled_images_there_is_one_curve_and_nothing_they_are_worth(tmp_path: Path) -> None:
+    ctx = context(write_digits(tmp_path / "data", labels=6, pool=0), tmp_path / "cache")
+    found = tell(ctx, forecast_curves(ctx), ForecastConfig(), "digits")
+    assert [rung.rung for rung in found.rungs] == ["probe"]
+    assert found.worth_labels is None
+    assert "worth" not in found.sentence
+
+
+def test_a_budget_that_is_used_up_ends_the_measuring_after_two_folds_and_says_so(tmp_path: Path) -> None:
+    ctx = context(write_digits(tmp_path / "data", labels=6, pool=5), tmp_path / "cache")
+    told: list[str] = []
+    ctx.tell = told.append
+    ctx.clock.budget = 0.0
+    folds = plan_folds(ctx.data, ctx.config.choose, 0, ctx.decisions)[:5]
+    curve = measure(ctx, folds, ["probe"], 5)[0]
+    assert curve.images == sum(len(fold.held_out) for fold in folds[:2])
+    assert "2 of 5 folds" in told[0]
+
+
+def test_numbers_of_labels_are_rounded_as_a_person_would() -> None:
+    assert [rounded(n) for n in (7, 32, 60, 100, 210, 1830)] == [7, 30, 60, 100, 200, 2000]
