@@ -148,7 +148,7 @@ def figures(suite: str) -> None:
         return
     found = []
     for row in rows:
-        laws = laws_of(curves_of(row), row["labels"], row["seed"], row["data"])
+        laws = laws_of(curves_of(row), row["labels"], row["per_class"], row["seed"], row["data"])
         for rung, law in laws.items():
             made = row["rungs"][rung]
             for when, (count, error) in enumerate(made["test"].items()):

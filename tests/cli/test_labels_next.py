@@ -37,7 +37,7 @@ def test_a_forecast_leaves_a_sentence_a_page_and_figures(fallow: Fallow) -> None
     assert kept["sentence"] in ran.out
     assert [rung["rung"] for rung in kept["rungs"]] == ["probe", "propagate"]
     page = Path("out/forecast.html").read_text()
-    assert page.count('class="trace ') == 2
+    assert page.count('class="trace k') == 2
     assert "<script" not in page
     assert "labels today" in page
     assert kept["counts"]["test"] == 0  # the test split is not looked at

@@ -34,14 +34,14 @@ class Line:
         color: Class of its color.
         path: SVG path of the medians.
         band: SVG path of the interval.
-        dots: Places of what was measured.
+        dots: What was measured: the place from the left, and from the top the error and the ends of its interval.
     """
 
     name: str
     color: str
     path: str
     band: str
-    dots: tuple[tuple[float, float], ...]
+    dots: tuple[tuple[float, float, float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def draw(found: Forecast) -> Plot | None:
     many = max(point.labels for rung in found.rungs for point in rung.curve)
     highest = max(
         [point.high for rung in found.rungs for point in rung.curve]
-        + [point.error for rung in found.rungs for point in rung.measured]
+        + [point.high for rung in found.rungs for point in rung.measured]
     )
     step = next((s for s in _NICE if highest / s <= 6), 0.25)
     top = step * ceil(highest / step)
@@ -157,7 +157,7 @@ def _line(rung: RungForecast, x: object, y: object) -> Line:
     places = [(x(point.labels), y(point.error)) for point in rung.curve]
     upper = [(x(point.labels), y(point.high)) for point in rung.curve]
     lower = [(x(point.labels), y(point.low)) for point in reversed(rung.curve)]
-    dots = tuple((x(max(point.labels, 1.0)), y(point.error)) for point in rung.measured)
+    dots = tuple((x(p.labels), y(p.error), y(p.low), y(p.high)) for p in rung.measured)
     return Line(
         name_of(rung), _COLORS.get(rung.rung, "k0"), _path(places), _path([*upper, *lower]) + "Z", dots
     )

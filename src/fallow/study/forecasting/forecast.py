@@ -68,7 +68,7 @@ def too_little(ctx: RungContext) -> str:
 def forecast_curves(ctx: RungContext) -> Forecasted:
     """Measure the learning curves of the cheap rungs and fit their laws; `too_little` says where that cannot be done."""
     curves, labels = measured_curves(ctx), len(ctx.data.y)
-    laws = laws_of(curves, labels, ctx.config.seed)
+    laws = laws_of(curves, labels, ctx.data.per_class, ctx.config.seed)
     return Forecasted(curves, laws, min(laws, key=lambda name: laws[name].quantiles(labels)[0]))
 
 
@@ -81,19 +81,24 @@ def measured_curves(ctx: RungContext) -> dict[RungName, Curve]:
 
 
 def laws_of(
-    curves: Mapping[RungName, Curve], labels: int, seed: int = 0, without: str | None = None
+    curves: Mapping[RungName, Curve],
+    labels: int,
+    per_class: float,
+    seed: int = 0,
+    without: str | None = None,
 ) -> dict[RungName, Law]:
     """Return the posterior of each curve's law.
 
     Args:
         curves: By rung; always with the probe, whose fits' disagreement says most of every rung's level.
         labels: Labels at hand.
+        per_class: Labels a class, the median over classes.
         seed: Of the draws.
         without: A data set that the priors leave out, for benchmarks on it.
     """
     probe, made = curves["probe"], {}
     for name, curve in curves.items():
-        prior = prior_of(name, float(probe.disagreement[0]), probe.folds, without)
+        prior = prior_of(name, float(probe.disagreement[0]), probe.folds, per_class, without)
         made[name] = fit_law(curve.sizes, curve.errors, curve.covariance, curve.images, labels, prior, seed)
     return made
 
@@ -154,15 +159,14 @@ def _told(curve: Curve, law: Law, labels: int, ahead: Sequence[int]) -> RungFore
         middle, low, high = law.quantiles(count)
         return Expected(count, round(middle, 5), round(low, 5), round(high, 5))
 
-    spread = np.sqrt(np.diag(curve.covariance)) * _HALF
+    # By the angle of a share, whose spread is the same for few errors and many: no error among few is not no error.
+    angle, half = np.arcsin(np.sqrt(curve.errors)), _HALF / (2 * np.sqrt(curve.images))
+    lows, highs = (np.sin(np.clip(angle + side, 0, np.pi / 2)) ** 2 for side in (-half, half))
     points = [
         MeasuredError(
-            round(float(size), 1),
-            round(float(e), 5),
-            round(max(float(e - s), 0.0), 5),
-            round(float(e + s), 5),
+            round(float(size), 1), round(float(error), 5), round(float(low), 5), round(float(high), 5)
         )
-        for size, e, s in zip(curve.sizes, curve.errors, spread, strict=True)
+        for size, error, low, high in zip(curve.sizes, curve.errors, lows, highs, strict=True)
     ]
     steps = np.unique(np.geomspace(curve.sizes[-1], ahead[-1], _STEPS).round().astype(int))
     return RungForecast(
