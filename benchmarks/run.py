@@ -1,6 +1,6 @@
 """Run benchmarks by name, or all of them; finished cells are kept in ``results/`` and skipped.
 
-python benchmarks/run.py all|dev|trained-dev|priors|final|trained|tail|foreign|demo|budget|parity|kill|pool|speed|augment|tables --data DIR
+python benchmarks/run.py all|dev|trained-dev|priors|final|trained|tail|foreign|forecast-dev|forecast-priors|forecast|suggest|demo|budget|parity|kill|pool|speed|augment|tables --data DIR
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ STEPS: dict[str, list[str]] = {
     "trained": ["trained.py", "final", "--data", "{data}"],
     "tail": ["trained.py", "tail", "--data", "{data}"],
     "foreign": ["trained.py", "foreign", "--data", "{data}"],
+    "forecast-dev": ["forecast.py", "dev", "--data", "{data}"],
+    "forecast-priors": ["forecast.py", "priors", "--data", "{data}"],
+    "forecast": ["forecast.py", "final", "--data", "{data}"],
+    "suggest": ["suggest.py", "final", "--data", "{data}"],
     "demo": ["demo.py"],
     "budget": ["budget.py", "--data", "{data}"],
     "parity": ["onnx_parity.py", "--data", "{data}"],
