@@ -13,6 +13,17 @@ if TYPE_CHECKING:
     from fallow.study.ladder import Study
 
 
+def pixels_line(ctx: RungContext) -> str:
+    """Return the line of a card that says what pixels the model takes."""
+    scale = ctx.data.audit.scale
+    deep = (
+        ""
+        if scale is None
+        else f" Values with more than 8 bits were scaled so that {scale.low:g} is 0 and {scale.high:g} is 255, and clipped."
+    )
+    return f"- **Pixels:** RGB, 8 bits, as stored; EXIF orientation applied; transparent parts over white.{deep}"
+
+
 def model_card(study: Study, ctx: RungContext, name: RungName, known: Scored | None = None) -> str:
     """Return the card's text (Markdown); the code that uses the model is added by the export room.
 
@@ -44,12 +55,6 @@ def model_card(study: Study, ctx: RungContext, name: RungName, known: Scored | N
     spaces = ", ".join(
         f"{name} at {size} px" for name, size in zip(ctx.plan.backbones, ctx.plan.sizes, strict=True)
     )
-    scale = ctx.data.audit.scale
-    deep = (
-        ""
-        if scale is None
-        else f" Values with more than 8 bits were scaled so that {scale.low:g} is 0 and {scale.high:g} is 255, and clipped."
-    )
     return f"""# {ctx.task.name}: {counts.classes} classes
 
 Made by fallow {__version__}, rung `{name}`, on {counts.labeled} labeled and {counts.unlabeled} unlabeled images.
@@ -58,7 +63,7 @@ Made by fallow {__version__}, rung `{name}`, on {counts.labeled} labeled and {co
 - **Vectors:** {spaces}
 - **Accuracy:** {measured}
 - **Probabilities** {calibrated}
-- **Pixels:** RGB, 8 bits, as stored; EXIF orientation applied; transparent parts over white.{deep}
+{pixels_line(ctx)}
 
 The model knows these classes only and names one of them for every image, a foreign one too. Its figures hold for images
 like the ones it was measured on.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fallow._version import __version__
+from fallow.study.card import pixels_line
 from fallow.study.context import RungContext
 from fallow.study.distilling.student import Student
 
@@ -12,12 +13,6 @@ from fallow.study.distilling.student import Student
 def student_card(ctx: RungContext, student: Student, teachers: Sequence[str]) -> str:
     """Return the card's text (Markdown); the code that uses the model is added by the export room."""
     counts = ctx.data.counts
-    scale = ctx.data.audit.scale
-    deep = (
-        ""
-        if scale is None
-        else f" Values with more than 8 bits were scaled so that {scale.low:g} is 0 and {scale.high:g} is 255, and clipped."
-    )
     return f"""# {ctx.task.name}: {counts.classes} classes, distilled
 
 Made by fallow {__version__}: `{student.backbone}` at {student.size} px with {student.params:,} weights learned what
@@ -26,7 +21,7 @@ Made by fallow {__version__}: `{student.backbone}` at {student.size} px with {st
 - **Classes:** {", ".join(ctx.data.classes)}
 - **Accuracy:** beside its teacher's in `distill.json` of the run.
 - **Probabilities** are as its teacher's: calibrated as far as those are.
-- **Pixels:** RGB, 8 bits, as stored; EXIF orientation applied; transparent parts over white.{deep}
+{pixels_line(ctx)}
 
 The model knows these classes only and names one of them for every image, a foreign one too.
 """

@@ -19,8 +19,7 @@ from fallow.study.bank import SpaceBank
 from fallow.study.plan import automatic_backbones, usual_size
 from fallow.study.pretraining.data import PretrainData
 from fallow.study.trained.network import NetworkPlan, scratch_size, untrained, usual_network
-from fallow.study.trained.recipe import _precision as precision_of
-from fallow.study.trained.recipe import look_back
+from fallow.study.trained.recipe import look_back, precision_of
 from fallow.types import Json, JsonObject
 
 _SMALL_BATCH, _LARGE_BATCH, _PRETRAINED_BATCH = 128, 256, 64

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from fallow.methods import JointMethod, joint_method
 from fallow.models import Network, from_backbone
-from fallow.study.candidates.frozen import FrozenCandidate
 from fallow.study.candidates.network import TrainedCandidate
 from fallow.study.rung import RungInfo, Workload
 from fallow.study.rungs.trained import Below, TrainedRung
@@ -19,7 +16,6 @@ from fallow.study.trained.recipe import look_back
 from fallow.study.trained.start import linear_of
 
 _DEFAULT = "softmatch"
-_SPREAD = "propagate"
 
 
 class JointRung(TrainedRung):
@@ -38,17 +34,12 @@ class JointRung(TrainedRung):
         scratch starts as the fine-tuned network.
         """
         tuned = below.get("finetune") if below else None
-        spread = _SPREAD in below and not fit.plan.scratch
+        spread = "propagate" in below and not fit.plan.scratch
         if spread or not isinstance(tuned, TrainedCandidate):
             return super().network(fit, below)
         (backbone,) = tuned.networks.values()
         head = linear_of(tuned)
         return from_backbone(backbone, head, fit.plan.size, trainable=fit.plan.trainable)
-
-    def guesses(self, fit: Fit, below: Below) -> NDArray[np.float32] | None:
-        """Return what label propagation says of the pool, where it was climbed."""
-        found = below.get(_SPREAD)
-        return fit.pool_probs(found).numpy() if isinstance(found, FrozenCandidate) else None
 
     def method(self, fit: Fit, below: Below, steps: int) -> JointMethod:
         """Return the method, aligned to the pool's estimated class shares where a rung below estimated them."""

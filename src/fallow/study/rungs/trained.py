@@ -14,6 +14,7 @@ from torch import nn
 from fallow.engine import Loop, derive, generator
 from fallow.methods import JointMethod
 from fallow.models import Network, from_backbone
+from fallow.study.candidates.frozen import FrozenCandidate
 from fallow.study.candidates.network import TrainedCandidate
 from fallow.study.context import RungContext
 from fallow.study.rung import Candidate, Cost, Fold, Rung, Workload
@@ -68,8 +69,12 @@ class TrainedRung(Rung):
         )
 
     def guesses(self, fit: Fit, below: Below) -> NDArray[np.float32] | None:
-        """Return what the head of a pretrained network knows of the pool before the first step, (pool, classes): nothing."""
-        return None
+        """Return what the head of a pretrained network learns of the pool before the first step, (pool, classes).
+
+        It is what label propagation says, where it was climbed and the pool takes part.
+        """
+        found = below.get("propagate") if self.joint else None
+        return fit.pool_probs(found).numpy() if isinstance(found, FrozenCandidate) else None
 
     def own_noise(self, ctx: RungContext) -> tuple[float, float]:
         """Return dropout and stochastic depth of the network: none, unless a method lives on them."""

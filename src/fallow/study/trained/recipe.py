@@ -52,7 +52,7 @@ class Recipe:
             ema_decay=decay,
             clip=_float(asked.clip, _CLIP),
             accumulate=_int(asked.accumulate, 1),
-            precision=_precision(asked.precision),
+            precision=precision_of(asked.precision),
             gradient_checkpointing=asked.gradient_checkpointing,
             seed=ctx.seed(fold),
         )
@@ -84,7 +84,8 @@ def look_back(steps: int) -> float:
     return min(0.999, max(0.9, 1 - _EMA_SHARE / max(steps, 1)))
 
 
-def _precision(asked: Precision | Literal["auto"]) -> Precision:
+def precision_of(asked: Precision | Literal["auto"]) -> Precision:
+    """Return the arithmetic asked for, else bf16 where a GPU has it."""
     import torch
 
     if asked != "auto":
