@@ -17,7 +17,8 @@ class EmbedConfig(Section):
 
     backbone: str = Field(
         "auto",
-        description="timm model name, `pixels` (no network, small images), or several joined by `+`. "
+        description="timm model name, `pixels` (no network, small images), the folder of a `fallow pretrain` run, or several "
+        "joined by `+`. "
         "auto: what is at hand, by image size; on small gray images the pixels vote too.",
     )
     weights: Path | None = Field(

@@ -34,7 +34,8 @@ class StartConfig(Section):
 
     backbone: str = Field(
         "auto",
-        description="timm model name, or small_resnet_WIDTH for small images, as in small_resnet_32. "
+        description="timm model name, small_resnet_WIDTH for small images, as in small_resnet_32, or the folder of a "
+        "`fallow pretrain` run. "
         "auto: by image size and what is at hand.",
     )
     weights: Path | None = Field(

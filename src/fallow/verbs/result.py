@@ -106,6 +106,11 @@ def load(run: str | Path) -> Result:
         RunError: The directory is no run, or the run was stopped before its result was written.
     """
     directory = RunDir.open(Path(run))
+    if directory.pretrained.is_file():
+        raise RunError(
+            f"'{run}' is a run of  fallow pretrain: open it with fallow.load_pretrained, or train a model with it by  fallow "
+            f"train DATA --backbone {run}"
+        )
     if not directory.result.is_file():
         raise RunError(
             f"the run '{run}' has not finished (no result.json): go on with  fallow train DATA --out {run} --resume"

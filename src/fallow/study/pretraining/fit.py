@@ -70,6 +70,7 @@ class Lesson:
                 settings.steps,
                 batch_size=settings.unlabeled_batch,
                 tokens=token_info(network),
+                size=plan.network.size,
             )
         return method
 
