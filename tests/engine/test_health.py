@@ -73,6 +73,32 @@ def test_a_healthy_fit_on_labels_and_pool_says_nothing(name: str, tuned: dict[st
     assert told(name, network=knowing(tuned), until=100, **options) == []
 
 
+@pytest.mark.parametrize("steps", [600, 1500])
+def test_a_rate_too_high_is_named_early_though_a_slow_warm_up_hides_it_from_the_loss(steps: int) -> None:
+    """From scratch, by AdamW: the weights lose what they are, and the loss is hardly above that of a network that knows nothing."""
+    slow = changed(RUN, steps=steps, warmup=0.05)
+    (sentence,) = told("finetune", changed(slow, lr=0.2), until=steps // 20)
+    assert "the learning rate is too high" in sentence
+    assert "--set optimization.lr" in sentence
+    assert told("finetune", changed(slow, lr=2e-3), until=steps // 20) == []
+
+
+def test_a_fit_that_goes_on_knows_how_large_its_weights_were() -> None:
+    network = small(CLASSES, 0.0, 0.0)
+    watch = Watch(600, module=network)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight *= 1.5
+    again = Watch(600, module=network)
+    again.restore(watch.state())
+    assert again.growth.times() == watch.growth.times() == pytest.approx(1.5)
+    assert again.growth.sentence(9) == ""
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight *= 2
+    assert "have grown 3-fold in 10 steps" in again.growth.sentence(9)
+
+
 @pytest.mark.parametrize(
     "what",
     [{"optimizer": "sgd", "lr": 5.0}, {"lr": 0.2}],

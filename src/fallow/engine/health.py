@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from fallow.engine.growth import Growth
 from fallow.methods import Batch, Step
 
 _LOST, _WORSE = 0.3, 1.07
@@ -26,6 +27,8 @@ _EARLY, _LATE, _LATER = 0.04, 0.25, 0.5
 """Shares of the run from which a check speaks: failures that need no patience, and those that do."""
 _CHANCE = 0.03
 _SMALLEST = 5
+_AT_FIRST, _FIRST_STEPS = 0.1, 200
+"""Weights are watched up to this share of the run and so many steps: later they may grow in a run that learns too."""
 
 
 CURE = "lower the learning rate with --set optimization.lr, or take --set optimization.precision=fp32"
@@ -58,6 +61,7 @@ class Watch:
         classes: Names of the classes, for sentences.
         chance_loss: Supervised loss of a model that knows nothing, ln(classes) for classification; None: unknown.
         tell: Told each finding when it is first seen, in a sentence.
+        module: What is trained, whose weights are watched in the first steps; None: they are not.
     """
 
     def __init__(
@@ -66,7 +70,9 @@ class Watch:
         classes: Sequence[str] = (),
         chance_loss: float | None = None,
         tell: Callable[[str], None] | None = None,
+        module: nn.Module | None = None,
     ) -> None:
+        self.growth = Growth(module)
         self.steps, self.classes, self.chance_loss = steps, tuple(classes), chance_loss
         self._tell, self._told = tell, set[str]()
         self.every = max(1, steps // 100)
@@ -116,6 +122,7 @@ class Watch:
             "guessed": [counts.tolist() for counts in self._guessed],
             "told": sorted(self._told),
             "findings": [asdict(found) for found in self.findings.values()],
+            "sizes": self.growth.sizes,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -130,6 +137,7 @@ class Watch:
         self._guessed.extend(torch.tensor(counts) for counts in state["guessed"])
         self._told = set(state["told"])
         self.findings = {found["kind"]: Finding(**found) for found in state["findings"]}
+        self.growth.sizes = list(state["sizes"])
 
     def _look(self, step: int) -> dict[str, float]:
         first = step - len(self._pending) + 1
@@ -177,6 +185,9 @@ class Watch:
                     "high, lower it with --set optimization.lr",
                 )
             )
+        if _EARLY / 2 <= done <= _AT_FIRST and _SMALLEST <= step < _FIRST_STEPS:
+            said = self.growth.sentence(step)
+            found += [Finding("growing", step, said)] if said and not found else []
         chance = self.chance_loss
         if chance is not None and done >= _LATE and abs(loss - chance) < _CHANCE * chance:
             found.append(

@@ -134,9 +134,15 @@ class Loop:
             recompute(network, True)
         follows: TeacherKind = method.follows if isinstance(method, JointMethod) else "self"
         self.ctx = LoopContext(self.fabric, self.trainee, self.ema, follows, settings.steps, self.teacher)
-        self.watch = Watch(settings.steps, classes, chance_loss, tell)
+        self.watch = Watch(settings.steps, classes, chance_loss, tell, self.trainee)
         if isinstance(method, PretrainMethod):
-            self.watch = PretrainWatch(settings.steps, self.trainee, directions=method.directions, tell=tell)
+            self.watch = PretrainWatch(
+                settings.steps,
+                self.trainee,
+                directions=method.directions,
+                chance_is_final=method.chance_is_final,
+                tell=tell,
+            )
 
     def run(self, stop: Callable[[int, float], bool] | None = None) -> Outcome:
         """Train from where the checkpoint is to the last step.

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fallow.engine.growth import RATE
 from fallow.engine.health import Finding, Watch
 from fallow.engine.representation import alignment, direction_spread, effective_rank, uniformity
 from fallow.methods import Batch, Step
@@ -26,8 +27,6 @@ _FALLEN = 0.25
 _CHANCE, _LATER = 0.01, 0.5
 """How near to chance a loss is that has learned nothing. Methods with prototypes stay there for a while before they begin, so that
 only from half of the run on it leaves no hope."""
-_GROWN = 2.0
-"""Weights do not grow so many times in the first tenth of a run that learns."""
 _GROWN_LOSS = 0.3
 _SAME = 1e-4
 _SMALLEST = 5
@@ -42,6 +41,7 @@ class PretrainWatch(Watch):
     Args:
         steps: Steps planned.
         module: What is trained: its weights are watched.
+        chance_is_final: Whether a loss at its chance value after half of the run ends it.
         directions: Whether the method compares directions, so that all embeddings pointing one way is collapse.
         tell: Told each finding when it is first seen, in a sentence.
     """
@@ -52,12 +52,11 @@ class PretrainWatch(Watch):
         module: nn.Module,
         *,
         directions: bool = True,
+        chance_is_final: bool = True,
         tell: Callable[[str], None] | None = None,
     ) -> None:
-        super().__init__(steps, tell=tell)
-        self._weights: list[Tensor] = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
-        self._directions = directions
-        self._sizes: list[float] = []
+        super().__init__(steps, tell=tell, module=module)
+        self._directions, self._chance_is_final = directions, chance_is_final
         self._vectors: dict[str, Tensor] = {}
         self._images: list[Tensor] = []
         self._chance: float | None = None
@@ -71,7 +70,7 @@ class PretrainWatch(Watch):
         """Whether something stands, and has stood for a while, that no further step will mend."""
         patience = max(_LASTS * self.steps, _SMALLEST)
         lasting = {kind for kind, first in self._since.items() if self._last - first >= patience}
-        if self._last < _LATER * self.steps:
+        if not self._chance_is_final or self._last < _LATER * self.steps:
             lasting.discard("chance")
         return bool(lasting & _HOPELESS)
 
@@ -81,8 +80,6 @@ class PretrainWatch(Watch):
         Raises:
             Diverged: A loss is not finite; the first such step and its images are named.
         """
-        if not step:
-            self._sizes = self._measure_weights()
         self._images.append(batch.index)
         looks = not ((step + 1) % self.every and step + 1 < self.steps)
         if looks:
@@ -93,7 +90,6 @@ class PretrainWatch(Watch):
     def state(self) -> dict[str, Any]:
         """Return what was seen, as JSON."""
         own = {
-            "sizes": self._sizes,
             "chance": self._chance,
             "best_ranks": [self._best_rank, self._best_embedding_rank],
             "since": self._since,
@@ -106,7 +102,7 @@ class PretrainWatch(Watch):
         """Go on from `state`."""
         super().restore(state)
         own = state["pretrain"]
-        self._sizes, self._chance = own["sizes"], own["chance"]
+        self._chance = own["chance"]
         self._best_rank, self._best_embedding_rank = own["best_ranks"]
         self._since, self._last = dict(own["since"]), own["last"]
         self._images = [torch.tensor(index) for index in own["images"]]
@@ -123,9 +119,6 @@ class PretrainWatch(Watch):
     def _where(self, offset: int) -> str:
         shown = self._images[offset].tolist()
         return f" (images {', '.join(map(str, shown[:5]))}{' ...' if len(shown) > 5 else ''} of the pool)"
-
-    def _measure_weights(self) -> list[float]:
-        return torch.stack(torch._foreach_norm(self._weights)).tolist() if self._weights else []
 
     def _measure_vectors(self) -> dict[str, float]:
         found, seen = dict[str, float](), self._vectors
@@ -145,13 +138,8 @@ class PretrainWatch(Watch):
         loss, found = sum(self._losses) / len(self._losses), list[Finding]()
         if done < _EARLY or step < _SMALLEST:
             return found
-        grown = self._growth()
-        if grown > _GROWN and done < 2 * _LASTS:
-            found.append(
-                Finding(
-                    "rate", step, _RATE.format(f"the weights have grown {grown:.0f}-fold in {step + 1} steps")
-                )
-            )
+        if done < 2 * _LASTS and (said := self.growth.sentence(step)):
+            found.append(Finding("rate", step, said))
         chance = self._chance
         if chance is None:
             return found
@@ -163,7 +151,7 @@ class PretrainWatch(Watch):
                 Finding(
                     "growing",
                     step,
-                    _RATE.format(f"the loss is {loss:.2f}, above its chance value {chance:.2f}"),
+                    RATE.format(f"the loss is {loss:.2f}, above its chance value {chance:.2f}"),
                 )
             )
         return found
@@ -196,13 +184,7 @@ class PretrainWatch(Watch):
         falling = rank < _LEFT * self._best_embedding_rank and figures["uniformity"] > _CLOSE
         return (falling and done < 2 * _LASTS) or figures["spread"] < _SPREAD
 
-    def _growth(self) -> float:
-        """Return how many times as large as at first the weights are: the median over the weights of all layers."""
-        now = [b / a for a, b in zip(self._sizes, self._measure_weights(), strict=True) if a > 0]
-        return sorted(now)[len(now) // 2] if now else 1.0
 
-
-_RATE = "{}: the learning rate is too high; divide it by 10 or more (--set optimization.lr)"
 _AT_CHANCE = (
     "the loss ({:.3f}) stays at its chance value {:.3f}, which a network has that tells no image from another: it is not "
     "learning, whatever else looks healthy; try another learning rate (--set optimization.lr), a larger batch or another method"
