@@ -22,6 +22,8 @@ def test_the_loops_of_the_page_train_on_labels_given_and_accepted(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FALLOW_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("fallow.study.plan.candidate_backbones", lambda: ["pixels"])  # no network to trace
+    monkeypatch.setattr("fallow.study.data._TARGET_FITS", 2)
     photos(tmp_path / "photos", ("cat", "dog"), labeled=8, pool=24)
     plain, fabric = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     torch.manual_seed(0)
