@@ -50,7 +50,7 @@ _EXAMPLES = {
     fallow distill photos/ --teacher runs/a,runs/b --student small_resnet_32
     """,
     "label": """
-    fallow label photos/                                 a model made in seconds labels
+    fallow label photos/                                 with a model made in seconds
     fallow label photos/ --model runs/first --precision 0.98
     fallow label photos/ --model theirs.onnx --classes names.txt
     fallow label photos/ --coverage 0.8 --format folders,label-studio
