@@ -47,7 +47,7 @@ from fallow.study.stage import Stage, note_elapsed
 _FIT, _TIMED = "pretrain", 1000
 _EXPORT_SECONDS, _SLOWER = 8.0, 1.05
 """What writing the model takes, tracing its graph above all, and how much longer than measured steps take."""
-_LATE = 1.15
+_LATE = 1.05
 """The training is cut when it takes this many times what was planned for it."""
 _LOOK_LEAST, _LOOK_SHARE, _LOOKED_AT = 30.0, 0.05, 500
 """Seconds between two looks at the network, at least and as a share of the budget, and the images that are looked at."""
