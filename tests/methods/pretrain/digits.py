@@ -42,6 +42,7 @@ def make_loop(
     changes: Mapping[str, Change] | None = None,
     size: int = 8,
     options: Mapping[str, Any] | None = None,
+    norms: bool = True,
     **how: Any,
 ) -> Loop:
     """Return a loop on so many digits; everything random that a caller makes before the first step is seeded here."""
@@ -51,9 +52,32 @@ def make_loop(
     nothing = torch.zeros(0, dtype=torch.long)
     stuff = Material(pixels(count, size), nothing, nothing, torch.arange(count))
     method.build(FeatureInfo(dim), count, 0, settings.steps, settings.unlabeled_batch, token_info(of))
+    if not norms:
+        without_norms(method)
     if changes is None:
         changes = method.augmentations(size, gray=True, flips=())
     return Loop(of, method, Feed(stuff, changes, method.views, settings), settings, **how)
+
+
+def without_norms(module: nn.Module) -> None:
+    """Take every BatchNorm out: what is said of an image then depends on no other but through the loss."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm1d):
+            setattr(module, name, nn.Identity())
+        without_norms(child)
+
+
+class NoNorm(nn.Module):
+    """A network without BatchNorm for images of any size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.Tanh(), nn.Conv2d(16, 32, 3), nn.Tanh())
+        self.head = nn.Identity()
+
+    def features(self, images: Tensor) -> Tensor:
+        found: Tensor = self.body(images).mean((2, 3))
+        return found
 
 
 def settings(**what: Any) -> LoopSettings:

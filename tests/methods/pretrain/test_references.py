@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fallow.methods import Batch
 from fallow.methods.pretrain.mae import MAE, cut_parts
 from fallow.models import TokenInfo
 from fallow.tasks import FeatureInfo
@@ -278,3 +279,97 @@ def test_a_method_says_what_its_loss_is_when_nothing_is_learned(name: str) -> No
         play = Play(method)
         fresh = bare(name, batch=5, out=6)
         assert float(fresh.step(batch_of(alike), play).loss) == pytest.approx(CHANCE[name], rel=1e-5)
+
+
+def test_npid_tells_an_image_from_all_others_in_its_memory_and_remembers() -> None:
+    method = bare("npid", images=7, out=6, momentum=0.5)
+    bank = method.bank.clone()
+    for step, index in enumerate(([0, 3, 5], [3, 1, 6])):
+        views, before = vectors(1, n=3, seed=step), bank.clone()
+
+        def reference(v: list[Tensor], index: list[int] = index, bank: Tensor = before) -> Tensor:
+            p = torch.softmax(v[0] / v[0].norm(dim=1, keepdim=True) @ bank.T / 0.07, 1)
+            return sum(-p[i, which].log() for i, which in enumerate(index)) / 3  # type: ignore[return-value]
+
+        assert_equal_with_gradient(method, reference, views, index=index)
+        for i, which in enumerate(index):
+            unit = views[0][i].detach() / views[0][i].detach().norm()
+            bank[which] = (0.5 * bank[which] + 0.5 * unit) / (0.5 * bank[which] + 0.5 * unit).norm()
+        torch.testing.assert_close(method.bank, bank)
+
+
+@pytest.mark.parametrize("labels", [[], [0, 0, 1]], ids=["no labels", "labels"])
+def test_supcon_is_the_mean_over_all_views_of_the_own_class(labels: list[int]) -> None:
+    method = bare("supcon")
+    method.n_classes = 2
+    known, pool = vectors(2, n=3, seed=1), vectors(2, n=4, seed=2)
+    shown = known if labels else []
+    batch = Batch(torch.tensor([0, 9, 4, 7]), tuple(shown), tuple(pool), torch.tensor(labels))
+    loss = method.step(batch, Play(method)).loss
+    z = torch.cat([*shown, *pool])
+    which = [*labels, *labels, *[10, 11, 12, 13] * 2]
+    total = z.new_zeros(())
+    for i in range(len(z)):
+        others = [a for a in range(len(z)) if a != i]
+        whole = sum(torch.exp(cos(z[i], z[a]) / 0.1) for a in others)
+        same = [p for p in others if which[p] == which[i]]
+        total = total - sum(torch.log(torch.exp(cos(z[i], z[p]) / 0.1) / whole) for p in same) / len(same)
+    expected = total / len(z)
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+    for mine, theirs in zip(
+        torch.autograd.grad(loss, [*shown, *pool]),
+        torch.autograd.grad(expected, [*shown, *pool]),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_supcon_without_labels_is_nt_xent() -> None:
+    views = vectors(2)
+    one, two = bare("supcon", temperature=0.5), bare("simclr", temperature=0.5)
+    losses = [m.step(batch_of(views), Play(m)).loss for m in (one, two)]
+    torch.testing.assert_close(*losses)
+
+
+def test_lejepa_is_the_distance_from_the_mean_and_the_epps_pulley_statistic() -> None:
+    method = bare("lejepa", slices=5, local_crops=1)
+
+    def statistic(z: Tensor, directions: Tensor) -> Tensor:
+        t = torch.linspace(-5, 5, 17)
+        total = z.new_zeros(())
+        for direction in directions:
+            mean = torch.stack([torch.exp(1j * t * (x @ direction)) for x in z]).mean(0)
+            miss = (mean - torch.exp(-t.square() / 2)).abs().square() * torch.exp(-t.square() / 2)
+            total = total + len(z) * sum((miss[i] + miss[i + 1]) / 2 * (t[1] - t[0]) for i in range(16))
+        return total / len(directions)
+
+    def reference(views: list[Tensor]) -> Tensor:
+        drawn = torch.randn(5, 6, generator=torch.Generator().manual_seed(3))
+        drawn = drawn / drawn.norm(dim=1, keepdim=True)
+        middle = (views[0] + views[1]) / 2
+        near = sum((v - middle).square().mean() for v in views) / 3
+        return 0.95 * near + 0.05 * sum(statistic(v, drawn) for v in views) / 3
+
+    assert_equal_with_gradient(method, reference, vectors(3), play=Play(method, step=3))
+    cloud = torch.randn(4000, 6)
+    near, far = (float(statistic(z, torch.eye(6)[:2])) for z in (cloud[:200], 3 * cloud[:200] + 1))
+    assert near < 2 < far
+
+
+def test_rotnet_asks_for_the_turn_of_each_image_and_flips_none_upside_down() -> None:
+    method = bare("rotnet")
+    images = torch.rand(3, 3, 2, 2)
+
+    class Turned(Play):
+        def features(self, *images: Tensor) -> tuple[Tensor, ...]:
+            return tuple(x.flatten(1)[:, :4] * 5 for x in images)
+
+    loss = method.step(batch_of([images]), Turned(method)).loss
+    total = 0.0
+    for image in images:
+        for turns in range(4):
+            logits = torch.rot90(image, turns, (1, 2)).flatten()[:4] * 5
+            total -= float(torch.log_softmax(logits, 0)[turns])
+    assert float(loss) == pytest.approx(total / 12, rel=1e-5)
+    said = method.augmentations(32, flips=("hflip", "vflip"))["first"]
+    assert [name for draw in said.draws for name in draw.limits] == ["hflip"]

@@ -10,10 +10,14 @@ from fallow.methods.pretrain.barlow_twins import BarlowTwins
 from fallow.methods.pretrain.base import PretrainContext, PretrainMethod, Teacher
 from fallow.methods.pretrain.byol import BYOL
 from fallow.methods.pretrain.dino import DINO
+from fallow.methods.pretrain.lejepa import LeJEPA
 from fallow.methods.pretrain.mae import MAE
 from fallow.methods.pretrain.moco import MoCo
+from fallow.methods.pretrain.npid import NPID
+from fallow.methods.pretrain.rotnet import RotNet
 from fallow.methods.pretrain.simclr import SimCLR
 from fallow.methods.pretrain.simsiam import SimSiam
+from fallow.methods.pretrain.supcon import SupCon
 from fallow.methods.pretrain.swav import SwAV
 from fallow.methods.pretrain.vicreg import VICReg
 
@@ -27,6 +31,10 @@ _KINDS: tuple[type[PretrainMethod], ...] = (
     SwAV,
     DINO,
     MAE,
+    LeJEPA,
+    SupCon,
+    NPID,
+    RotNet,
 )
 PRETRAIN: dict[str, type[PretrainMethod]] = {kind.info.name: kind for kind in _KINDS}
 """Pretraining methods by name."""
@@ -62,13 +70,17 @@ __all__ = [
     "BYOL",
     "DINO",
     "MAE",
+    "NPID",
     "PRETRAIN",
     "BarlowTwins",
+    "LeJEPA",
     "MoCo",
     "PretrainContext",
     "PretrainMethod",
+    "RotNet",
     "SimCLR",
     "SimSiam",
+    "SupCon",
     "SwAV",
     "Teacher",
     "VICReg",

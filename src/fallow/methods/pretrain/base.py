@@ -89,6 +89,8 @@ class PretrainMethod(Method):
         leaves: Which weights the loop leaves: those that are trained, or their moving average. It matters with ``teacher`` only.
         least_batch: Images a step, over all processes, below which the paper's method is known to lose; for advice.
         directions: Whether the loss compares directions of embeddings, whatever their lengths and mean.
+        chance_is_final: Whether a loss that is at its chance value after half of the run leaves no hope; methods with prototypes are
+            near it for long while they learn.
         needs_tokens: Whether it needs a vision transformer.
         several_sizes: Whether its views have several sizes.
     """
@@ -99,6 +101,7 @@ class PretrainMethod(Method):
     leaves: ClassVar[Literal["student", "teacher"]] = "student"
     least_batch: ClassVar[int] = 2
     directions: ClassVar[bool] = True
+    chance_is_final: ClassVar[bool] = True
     needs_tokens: ClassVar[bool] = False
     several_sizes: ClassVar[bool] = False
 
@@ -107,6 +110,7 @@ class PretrainMethod(Method):
     total_steps: int
     batch_size: int
     tokens: TokenInfo | None = None
+    size: int | None = None
 
     def augmentations(
         self, size: int, *, gray: bool = False, flips: Sequence[str] = ("hflip",)
@@ -129,6 +133,7 @@ class PretrainMethod(Method):
         total_steps: int,
         batch_size: int = 256,
         tokens: TokenInfo | None = None,
+        size: int | None = None,
     ) -> None:
         """Make projectors, predictors, queues, prototypes.
 
@@ -138,6 +143,7 @@ class PretrainMethod(Method):
             n_classes: Number of classes, for methods that use labels where there are any; else 0.
             total_steps: Steps planned.
             batch_size: Images a step, over all processes.
+            size: Side in pixels of the images; None: large enough for anything.
             tokens: How the network cuts images into tokens, from `fallow.models.token_info`; None: it does not.
 
         Raises:
@@ -153,7 +159,7 @@ class PretrainMethod(Method):
                 "as vit_small_patch16_224, or another method"
             )
         self.n_images, self.n_classes, self.total_steps = n_images, n_classes, total_steps
-        self.batch_size, self.tokens = batch_size, tokens
+        self.batch_size, self.tokens, self.size = batch_size, tokens, size
         self.make(feature_info.dim)
 
     @abstractmethod

@@ -32,9 +32,12 @@ class DINO(MultiCrop):
         teacher_warmup: Share of the run (the paper: 30 of 300 passes).
         center_momentum: Share of the center that stays at each step.
         decay: Of the teacher, rising to 1; see `Teacher`.
-        local_crops: Small crops of each image.
+        local_crops: Small crops of each image; None: 8, and none of images below 64 pixels a side.
         hidden: Width of the head's hidden layers; None: that of the features, 256 at least (2,048 in the paper).
         bottleneck: Width before the last layer.
+        head_norm: Whether BatchNorm follows the head's hidden layers; None: in networks without tokens, whose features are much alike
+            at first: without it a short run stays at chance (120 steps on 3,000 CIFAR-10 images, nearest neighbors: 24.5 % right,
+            27.9 % with it, 24.7 % before).
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -50,6 +53,8 @@ class DINO(MultiCrop):
     leaves = "teacher"
     directions = False
     least_batch = 64
+    chance_is_final = False
+    papers_crops = 8
 
     center: Tensor
     projector: DINOHead
@@ -64,9 +69,10 @@ class DINO(MultiCrop):
         teacher_warmup: float = 0.1,
         center_momentum: float = 0.9,
         decay: float = 0.996,
-        local_crops: int = 8,
+        local_crops: int | None = None,
         hidden: int | None = None,
         bottleneck: int = 256,
+        head_norm: bool | None = None,
     ) -> None:
         super().__init__(local_crops=local_crops)
         self.count, self.temperature, self.center_momentum = prototypes, temperature, center_momentum
@@ -75,13 +81,15 @@ class DINO(MultiCrop):
             teacher_last,
             teacher_warmup,
         )
-        self.hidden, self.bottleneck = hidden, bottleneck
+        self.hidden, self.bottleneck, self.head_norm = hidden, bottleneck, head_norm
         self.teacher = Teacher(decay)
 
     def make(self, dim: int) -> None:
         """Make the head and the center."""
+        super().make(dim)
         count = prototype_count(self.count, self.n_images, 65536, 512)
-        self.projector = DINOHead(dim, width(self.hidden, dim, 1, 256), self.bottleneck, count)
+        norm = self.tokens is None if self.head_norm is None else self.head_norm
+        self.projector = DINOHead(dim, width(self.hidden, dim, 1, 256), self.bottleneck, count, norm)
         self.register_buffer("center", torch.zeros(1, count))
 
     def teacher_temperature(self, ctx: PretrainContext) -> float:
@@ -124,19 +132,21 @@ class DINO(MultiCrop):
 
 
 class DINOHead(nn.Module):
-    """Three layers to a vector of unit length, and its cosines with prototypes; no BatchNorm.
+    """Three layers to a vector of unit length, and its cosines with prototypes.
 
     Args:
         dim: Channels of the features.
         hidden: Width of the hidden layers.
         bottleneck: Length of the vector.
         count: Number of prototypes.
+        norm: Whether BatchNorm follows the hidden layers.
     """
 
-    def __init__(self, dim: int, hidden: int, bottleneck: int, count: int) -> None:
+    def __init__(self, dim: int, hidden: int, bottleneck: int, count: int, norm: bool = False) -> None:
         super().__init__()
         sizes = [dim, hidden, hidden, bottleneck]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.norms = nn.ModuleList(nn.BatchNorm1d(hidden) if norm else nn.Identity() for _ in range(2))
         for layer in self.layers:
             assert isinstance(layer, nn.Linear)
             nn.init.trunc_normal_(layer.weight, std=0.02)
@@ -145,8 +155,8 @@ class DINOHead(nn.Module):
 
     def forward(self, x: Tensor, moving: bool = True) -> Tensor:
         """Return outputs (n, count) of features (n, dim), in float32."""
-        for layer in self.layers[:-1]:
-            x = gelu(layer(x))
+        for layer, own in zip(self.layers[:-1], self.norms, strict=True):
+            x = gelu(own(layer(x)))
         x = self.layers[-1](x)
         with float32(x):
             cosines: Tensor = self.prototypes(normalize(x.float(), dim=1), moving)

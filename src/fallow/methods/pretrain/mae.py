@@ -8,9 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fallow.augment import Policy, resized_crop_policy
+from fallow.augment import Policy
 from fallow.methods.base import Batch, MethodInfo, Step, Views
 from fallow.methods.pretrain.base import PretrainContext, PretrainMethod
+from fallow.methods.pretrain.crops import plain_crops
 from fallow.methods.pretrain.parts import float32
 
 _EPS = 1e-6
@@ -62,17 +63,7 @@ class MAE(PretrainMethod):
         self, size: int, *, gray: bool = False, flips: Sequence[str] = ("hflip",)
     ) -> dict[str, Policy]:
         """Return a resized crop and a flip: what is hidden is noise enough."""
-        policy = resized_crop_policy(
-            (0.2, 1.0),
-            jitter_share=0.0,
-            gray_share=0.0,
-            blur_share=0.0,
-            flips=flips,
-            gray=gray,
-            size=(size, size),
-            name="mae",
-        )
-        return {"first": policy}
+        return {"first": plain_crops(size, gray, flips)}
 
     def make(self, dim: int) -> None:
         """Make the decoder."""

@@ -29,7 +29,7 @@ class SwAV(MultiCrop):
         temperature: Divides the scores that predict.
         epsilon: Smoothness of the assignments.
         rounds: Of Sinkhorn.
-        local_crops: Small crops of each image.
+        local_crops: Small crops of each image; None: 6, and none of images below 64 pixels a side.
         queue: Earlier images that take part in the assignment; None: the paper's 3,840 where a batch is smaller than 1,024, but no
             more than half of the images; 0: none.
         queue_from: Share of the run after which the queue takes part (the paper: 15 of 200 passes).
@@ -49,6 +49,7 @@ class SwAV(MultiCrop):
     recipe = "swav"
     scales = ((0.14, 1.0), (0.05, 0.14))
     least_batch = 64
+    chance_is_final = False
 
     prototypes: Prototypes
 
@@ -59,7 +60,7 @@ class SwAV(MultiCrop):
         temperature: float = 0.1,
         epsilon: float = 0.05,
         rounds: int = 3,
-        local_crops: int = 6,
+        local_crops: int | None = None,
         queue: int | None = None,
         queue_from: float = 0.075,
         hidden: int | None = None,
@@ -71,6 +72,7 @@ class SwAV(MultiCrop):
 
     def make(self, dim: int) -> None:
         """Make projector, prototypes and queues."""
+        super().make(dim)
         self.projector = mlp(dim, width(self.hidden, dim, 1), self.out)
         self.prototypes = Prototypes(self.out, prototype_count(self.count, self.n_images, 3000))
         length = self.length
