@@ -14,11 +14,12 @@ from fallow.study.trained.foreign import benjamini_hochberg, conformal_p_values,
 from fallow.types import Json
 
 _NEIGHBORS = 3
-"""Labeled images that an image should be near to. With 3 a stranger that resembles one odd label is still one: on clothes with a
-fifth of aerial photos mixed in, 0.9 % of what was accepted were strangers, with the nearest alone 2.4 %."""
+"""Labeled images that an image should be near to: one that resembles a single odd label is a stranger still. Development draw of
+clothes with a fifth of aerial photos mixed in: area under the ROC curve 0.992, with the nearest alone 0.984."""
 _FALSE_SHARE = 0.2
 _EDGE = 0.1
-"""Where strangers were found the farthest tenth of what belongs to the classes is not accepted either: strangers hide there."""
+"""Where strangers were found the farthest tenth of what belongs to the classes is not accepted either: strangers hide there. Four
+such draws: 0.5 % of what was accepted were strangers, without this 2.6 %, with nothing set aside 26 %."""
 _MOST = 1 / 3
 """More than this set aside tells that the labels are no random draw, not that the pool is foreign."""
 _FEWEST = 20
