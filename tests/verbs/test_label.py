@@ -152,7 +152,7 @@ class Net(nn.Module):
 @pytest.fixture(scope="module")
 def onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("onnx") / "theirs.onnx"
-    torch.onnx.export(Net(), (torch.zeros(1, 3, 12, 12),), path, dynamo=True, verbose=False)
+    torch.onnx.export(Net().eval(), (torch.zeros(1, 3, 12, 12),), path, dynamo=True, verbose=False)
     return path
 
 
