@@ -11,7 +11,20 @@ SUPPORTED_RUNGS: tuple[str, ...] = ("probe", "propagate", "finetune", "joint", "
 METHODS = ("softmatch", "adamatch", "uda", "fixmatch", "flexmatch", "freematch", "mean_teacher")
 """Joint methods; each can be had with `LONG_TAIL` behind its name."""
 LONG_TAIL = "+abc"
-PRETRAIN_METHODS = ("simclr", "barlow_twins", "vicreg", "byol", "simsiam", "moco", "swav", "dino", "mae")
+PRETRAIN_METHODS = (
+    "simclr",
+    "barlow_twins",
+    "vicreg",
+    "byol",
+    "simsiam",
+    "moco",
+    "swav",
+    "dino",
+    "mae",
+    "lejepa",
+    "npid",
+    "rotnet",
+)
 """Methods that learn from images alone."""
 LOGGERS = ("jsonl", "tensorboard", "wandb", "mlflow")
 

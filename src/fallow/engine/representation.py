@@ -20,6 +20,8 @@ def effective_rank(vectors: Tensor, *, centered: bool = False) -> float:
         centered: Take the mean away first, so that what all vectors share counts for nothing.
     """
     found = vectors[:_ROWS].float()
+    if not bool(torch.isfinite(found).all()):
+        return 1.0  # the loss is no number either, and says more
     if centered:
         found = found - found.mean(0)
     sizes = torch.linalg.svdvals(found)

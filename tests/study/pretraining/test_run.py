@@ -188,6 +188,13 @@ class Own(nn.Module):
         return self.body(x).mean((2, 3))
 
 
+class Still(Own):
+    """A network that cannot learn."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).detach()
+
+
 def test_a_network_of_ones_own_learns_and_comes_back_under_its_own_names(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network, images = Own(), np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), np.uint8)
@@ -208,6 +215,12 @@ def test_a_network_of_ones_own_learns_and_comes_back_under_its_own_names(tmp_pat
         result.backbone()
 
 
+def test_training_that_breaks_down_is_told_in_a_sentence(tmp_path: Path) -> None:
+    data = write_digits(tmp_path / "data", labels=0, pool=8, test=0)
+    with pytest.raises(RunError, match=r"broke down.*learning rate"):
+        learn(data, tmp_path / "run", set={"optimization.lr": 1e30, "optimization.steps": 40})
+
+
 def test_what_cannot_be_is_told_in_a_sentence_and_leaves_no_run(tmp_path: Path) -> None:
     data = write_digits(tmp_path / "data", labels=3, pool=10, test=0)
     with pytest.raises(ConfigError, match="temperatur"):
@@ -216,6 +229,8 @@ def test_what_cannot_be_is_told_in_a_sentence_and_leaves_no_run(tmp_path: Path) 
         learn(data, tmp_path / "run", method="mae")
     with pytest.raises(ConfigError, match="no pretrained weights"):
         learn(data, tmp_path / "run", set={"network.init": "pretrained"})
+    with pytest.raises(ConfigError, match="no gradient"):
+        learn(data, tmp_path / "run", model=Still(), set={"network.backbone": "auto"})
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no image"):
         learn(tmp_path / "empty", tmp_path / "run")

@@ -12,7 +12,7 @@ from fallow.config import PretrainConfig
 from fallow.engine import LoopSettings
 from fallow.errors import ConfigError
 from fallow.methods import PRETRAIN
-from fallow.models import SMALL_RESNET, Backbone
+from fallow.models import SMALL_RESNET, Backbone, lets_gradient_through
 from fallow.record import Decision, DecisionLog
 from fallow.record.decision import DecisionSource
 from fallow.study.bank import SpaceBank
@@ -118,6 +118,10 @@ class Planner:
         elif not scratch:
             size, why = usual_size(name, side, self.bank)
         self.decide("network.size", size, why, asked.size != "auto", short_side=side)
+        if self.bank.own is not None and not lets_gradient_through(self.bank.own, size):
+            raise ConfigError(
+                f"the network '{name}' lets no gradient through, so that it cannot learn: hand in another"
+            )
         return NetworkPlan(name, size, scratch, "all")
 
     def _backbone(self) -> tuple[str, str]:

@@ -84,9 +84,20 @@ class Pretraining:
         self.decisions = DecisionLog()
         self.notes: list[str] = []
         self.stage = Stage(run.stage(1, _FIT))
+        self._began = time.monotonic()
 
     def do(self) -> PretrainRecord:
-        """Do everything and return what was measured; the run directory then holds the backbone and every figure."""
+        """Do everything and return what was measured; the run directory then holds the backbone and every figure.
+
+        Raises:
+            RunError: Training broke down, or memory ran out.
+        """
+        try:
+            return self._do()
+        except Diverged as error:
+            raise RunError(f"learning from images alone broke down: {error}") from error
+
+    def _do(self) -> PretrainRecord:
         data = self._read()
         self.bank = self._bank()
         planner = Planner(data, self.config, self.bank, self.decisions)
@@ -266,11 +277,7 @@ class Pretraining:
     def _trained(
         self, plan: PretrainPlan, start: Backbone, lesson: Lesson, judge: Judge
     ) -> tuple[Backbone, int, float, tuple[str, ...]]:
-        """Return the trained network, its steps and seconds, and what a person should know; what is on disk is not done again.
-
-        Raises:
-            RunError: Training broke down.
-        """
+        """Return the trained network, its steps and seconds, and what a person should know; what is on disk is not done again."""
         kept = self.stage.final()
         if kept is not None:
             tensors, meta = kept
@@ -287,9 +294,8 @@ class Pretraining:
             with memory_enough():
                 loop = lesson.loop(start, plan, place)
                 outcome = loop.run(self._stop(loop, plan, judge, spent))
-        except Diverged as error:
-            raise RunError(f"learning from images alone broke down: {error}") from error
         except KeyboardInterrupt:
+            note_elapsed(self.run.path, "stopped", self.clock.elapsed)
             _note_seconds(place.folder, spent + time.monotonic() - self._began)
             raise
         return self._kept(plan, outcome, spent)
