@@ -49,7 +49,12 @@ def main() -> None:
                 set={"optimization.steps": STEPS},
                 **asked,
             )
-            row = {"seed": seed, "per_class": PER_CLASS, "teacher_rung": teacher.study.chosen.rung, **made.to_json()}
+            row = {
+                "seed": seed,
+                "per_class": PER_CLASS,
+                "teacher_rung": teacher.study.chosen.rung,
+                **made.to_json(),
+            }
             for private in ("run", "data", "teachers"):
                 row.pop(private)
             with (RESULTS / "distill.jsonl").open("a", encoding="utf-8") as file:

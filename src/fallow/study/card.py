@@ -21,7 +21,9 @@ def pixels_line(ctx: RungContext) -> str:
         if scale is None
         else f" Values with more than 8 bits were scaled so that {scale.low:g} is 0 and {scale.high:g} is 255, and clipped."
     )
-    return f"- **Pixels:** RGB, 8 bits, as stored; EXIF orientation applied; transparent parts over white.{deep}"
+    return (
+        f"- **Pixels:** RGB, 8 bits, as stored; EXIF orientation applied; transparent parts over white.{deep}"
+    )
 
 
 def model_card(study: Study, ctx: RungContext, name: RungName, known: Scored | None = None) -> str:

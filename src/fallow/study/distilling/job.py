@@ -24,7 +24,15 @@ from fallow.study.context import RungContext
 from fallow.study.data import StudyData
 from fallow.study.distilling.card import student_card
 from fallow.study.distilling.learn import StudentRung
-from fallow.study.distilling.measure import Kept, Said, ask_all, compare_models, through, time_side_by_side
+from fallow.study.distilling.measure import (
+    Ask,
+    Kept,
+    Said,
+    ask_all,
+    compare_models,
+    through,
+    time_side_by_side,
+)
 from fallow.study.distilling.student import Student, choose_student
 from fallow.study.distilling.teacher import Taught, ask, check_teachers
 from fallow.study.plan import part_of_pool, plan_spaces
@@ -300,7 +308,10 @@ class Distilling:
         def student_or_int8(name: str, some: ImageSet, progress: Progress) -> Said:
             return through(models[name], some, name, progress)
 
-        asks = {"teacher": teacher, **{name: partial(student_or_int8, name) for name in models}}
+        asks: dict[str, Ask] = {
+            "teacher": teacher,
+            **{name: partial(student_or_int8, name) for name in models},
+        }
         said = ask_all(asks, images, self.run.test_reads if data.test_ids else None, self.screen.progress)
         files = {"teacher": self.teachers[0].path, **{name: model.path for name, model in models.items()}}
         speeds = time_side_by_side(files, image)

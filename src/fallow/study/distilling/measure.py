@@ -19,6 +19,8 @@ from fallow.study.rung import ImageSet
 from fallow.types import JsonObject, Progress
 
 Said = NDArray[np.float32]
+Ask = Callable[[ImageSet, Progress], Said]
+"""Returns what a model says of images, (n, classes)."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def compare_models(
 
 
 def ask_all(
-    models: Mapping[str, Callable[[ImageSet, Progress], Said]],
+    models: Mapping[str, Ask],
     images: ImageSet,
     reads: Path | None,
     progress: Progress,
