@@ -1,6 +1,6 @@
 """Run benchmarks by name, or all of them; finished cells are kept in ``results/`` and skipped.
 
-python benchmarks/run.py all|dev|trained-dev|priors|final|trained|tail|foreign|forecast-dev|forecast-priors|forecast|suggest|demo|budget|parity|kill|pool|speed|augment|tables --data DIR
+python benchmarks/run.py all|dev|trained-dev|priors|final|trained|tail|foreign|forecast-dev|forecast-priors|forecast|suggest|label|pretrain|distill|demo|budget|parity|kill|pool|speed|augment|tables --data DIR
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ STEPS: dict[str, list[str]] = {
     "forecast-priors": ["forecast.py", "priors", "--data", "{data}"],
     "forecast": ["forecast.py", "final", "--data", "{data}"],
     "suggest": ["suggest.py", "final", "--data", "{data}"],
+    "label": ["label.py", "final", "--data", "{data}"],
+    "pretrain": ["pretrain.py", "final", "--data", "{data}"],
+    "distill": ["distill.py", "final", "--data", "{data}"],
     "demo": ["demo.py"],
     "budget": ["budget.py", "--data", "{data}"],
     "parity": ["onnx_parity.py", "--data", "{data}"],
