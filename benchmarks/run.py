@@ -1,6 +1,6 @@
 """Run benchmarks by name, or all of them; finished cells are kept in ``results/`` and skipped.
 
-python benchmarks/run.py all|dev|trained-dev|priors|final|trained|tail|foreign|forecast-dev|forecast-priors|forecast|suggest|label|pretrain|distill|demo|budget|parity|kill|pool|speed|augment|tables --data DIR
+python benchmarks/run.py all|dev|trained-dev|priors|final|trained|tail|foreign|forecast-dev|forecast-priors|forecast|suggest|label|pretrain|distill|demo|budget|parity|kill|planted|pool|speed|augment|tables --data DIR
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ STEPS: dict[str, list[str]] = {
     "budget": ["budget.py", "--data", "{data}"],
     "parity": ["onnx_parity.py", "--data", "{data}"],
     "kill": ["kill_resume.py", "--data", "{data}"],
+    "planted": ["planted.py", "--data", "{data}"],
     "pool": ["large_pool.py"],
     "speed": ["embed_speed.py", "{data}/ucmerced", "--out", str(HERE / "results" / "embed_speed.json")],
     "augment": ["augment_speed.py", "--out", str(HERE / "results" / "augment_speed.json")],
