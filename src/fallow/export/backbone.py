@@ -28,7 +28,8 @@ from fallow.models import (
     read_state,
     save_graph,
 )
-from fallow.models.backbones import is_own, untouched
+from fallow.models.backbones import untouched
+from fallow.models.own import is_own
 from fallow.models.saved import BACKBONE, META
 from fallow.record import write_json
 from fallow.types import JsonObject

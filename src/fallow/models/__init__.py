@@ -6,7 +6,6 @@ from fallow.models.backbones import (
     backbone_from_state,
     candidate_backbones,
     create_backbone,
-    from_module,
     load_backbone,
 )
 from fallow.models.classifier import Branch, EmbeddingClassifier, log_softmax
@@ -39,6 +38,7 @@ from fallow.models.network import (
     rebuild_backbone,
     to_backbone,
 )
+from fallow.models.own import from_module
 from fallow.models.preprocess import Preprocess
 from fallow.models.small import SMALL_RESNET, SMALL_STEM
 from fallow.models.tokens import TokenInfo, accept_sizes, encode_tokens, token_info

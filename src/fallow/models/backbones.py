@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -34,8 +33,6 @@ PIXELS_SIDE = 16
 Triple: TypeAlias = tuple[float, float, float]
 IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
-
-FeatureHook: TypeAlias = "str | Callable[[nn.Module, torch.Tensor], torch.Tensor] | None"
 
 
 @dataclass(frozen=True)
@@ -141,7 +138,7 @@ def load_backbone(name: str, *, weights: Path | None = None, offline: bool = Fal
             raise ConfigError(f"the backbone 'pixels' has no weights: leave out --weights {weights}")
         none, one = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
         return Backbone(
-            PIXELS, PIXELS, 3 * PIXELS_SIDE**2, none, one, PIXELS_SIDE, _frozen(_Flatten()), "no weights"
+            PIXELS, PIXELS, 3 * PIXELS_SIDE**2, none, one, PIXELS_SIDE, frozen(_Flatten()), "no weights"
         )
     if (folder := backbone_folder(name)) is not None:
         if weights is not None:
@@ -292,13 +289,13 @@ def _from_timm(
 ) -> Backbone:
     config: dict[str, Any] = getattr(module, "pretrained_cfg", None) or {}
     own = int((config.get("input_size") or (3, 224, 224))[-1])
-    module = _frozen(module)
+    module = frozen(module)
     return Backbone(
         name=name,
         weights_id=fingerprint(module.state_dict(), name),
-        dim=_probe(module, size or own, name).shape[1],
-        mean=_triple(mean or config.get("mean") or IMAGENET_MEAN),
-        std=_triple(std or config.get("std") or IMAGENET_STD),
+        dim=probe_features(module, size or own, name).shape[1],
+        mean=triple(mean or config.get("mean") or IMAGENET_MEAN),
+        std=triple(std or config.get("std") or IMAGENET_STD),
         default_size=size or own,
         module=module,
         note=note,
@@ -306,73 +303,7 @@ def _from_timm(
     )
 
 
-def from_module(
-    module: nn.Module,
-    *,
-    size: int = 224,
-    mean: Triple = IMAGENET_MEAN,
-    std: Triple = IMAGENET_STD,
-    feature_hook: FeatureHook = None,
-    name: str | None = None,
-) -> Backbone:
-    """Make a backbone of the user's own network. It is copied: the original is neither changed nor followed.
-
-    Args:
-        module: Takes normalized (N, 3, S, S) float32 images.
-        size: Side in pixels it is fed with by default.
-        mean: Mean per channel on a 0..1 scale. Default: ImageNet's, which most networks were trained with.
-        std: Standard deviation per channel on a 0..1 scale. Default: ImageNet's.
-        feature_hook: Name of the submodule whose output is the feature, or ``hook(module, x) -> features``.
-            None: the module's own output. A (N, C, H, W) output is averaged over H and W.
-        name: Name in reports and cache keys. Default: the class name.
-
-    Raises:
-        ConfigError: There is no such submodule, or the features are not (N, dim) or (N, C, H, W).
-    """
-    label = name or type(module).__name__
-    if isinstance(feature_hook, str) and feature_hook not in dict(module.named_modules()):
-        known = [key for key, _ in module.named_modules() if key]
-        raise ConfigError(
-            f"the network '{label}' has no submodule '{feature_hook}' to take features from: it has "
-            f"{', '.join(known[:12])}{' ...' if len(known) > 12 else ''}"
-        )
-    wrapped = _frozen(_Hooked(copy.deepcopy(module), feature_hook))
-    hook_text = feature_hook if isinstance(feature_hook, str) else _source(feature_hook)
-    dim = _probe(wrapped, size, label).shape[1]
-    weights_id = fingerprint(module.state_dict(), label, repr(module), hook_text, *_own_sources(module))
-    return Backbone(label, weights_id, dim, _triple(mean), _triple(std), size, wrapped, "given in Python")
-
-
-class _Hooked(nn.Module):
-    """A user's network, ending where its features are."""
-
-    def __init__(self, module: nn.Module, hook: FeatureHook) -> None:
-        super().__init__()
-        self.module = module
-        self._call = hook if callable(hook) else None
-        self._caught: list[torch.Tensor] | None = None
-        if isinstance(hook, str):
-            self._caught = []
-            module.get_submodule(hook).register_forward_hook(self._catch)
-
-    def _catch(self, module: nn.Module, inputs: object, output: torch.Tensor) -> None:
-        if self._caught is not None:
-            self._caught.append(output)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        features: torch.Tensor = self._call(self.module, x) if self._call else self.module(x)
-        if self._caught is not None:
-            features = self._caught[-1]
-            self._caught.clear()
-        return features.mean((2, 3)) if getattr(features, "ndim", 0) == 4 else features
-
-
-def is_own(module: nn.Module) -> bool:
-    """Say whether this is a user's own network, which only its code can rebuild."""
-    return isinstance(module, _Hooked)
-
-
-def _probe(module: nn.Module, size: int, name: str) -> torch.Tensor:
+def probe_features(module: nn.Module, size: int, name: str) -> torch.Tensor:
     """Run two blank images through ``module`` and return its features, checked."""
     with torch.inference_mode():
         features: object = module(torch.zeros(2, 3, size, size))
@@ -385,28 +316,15 @@ def _probe(module: nn.Module, size: int, name: str) -> torch.Tensor:
     return features
 
 
-def _frozen(module: nn.Module) -> nn.Module:
+def frozen(module: nn.Module) -> nn.Module:
+    """Return the module in evaluation mode and without gradients."""
     return module.eval().requires_grad_(False)
 
 
-def _triple(values: Any) -> Triple:
+def triple(values: Any) -> Triple:
+    """Return three channels' values as plain numbers."""
     red, green, blue = (float(value) for value in values)
     return red, green, blue
-
-
-def _own_sources(module: nn.Module) -> list[str]:
-    """Return the source of the classes in ``module`` that are not torch's: other code gets another id."""
-    kinds = {type(part) for part in module.modules() if not type(part).__module__.startswith("torch.")}
-    return [
-        _source(kind) for kind in sorted(kinds, key=lambda kind: f"{kind.__module__}.{kind.__qualname__}")
-    ]
-
-
-def _source(thing: object) -> str:
-    try:
-        return inspect.getsource(thing)  # type: ignore[arg-type]
-    except (OSError, TypeError):  # typed at a prompt, or a partial: its name has to do
-        return getattr(thing, "__qualname__", repr(type(thing)))
 
 
 def candidate_backbones() -> list[str]:

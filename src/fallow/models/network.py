@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from fallow.errors import ConfigError, RunError
-from fallow.models.backbones import PIXELS, Backbone, Triple, backbone_from_state, is_own
+from fallow.models.backbones import PIXELS, Backbone, Triple, backbone_from_state
 from fallow.models.classifier import Branch, EmbeddingClassifier
 from fallow.models.embed import Space
 from fallow.models.feature_map import FeatureMap
 from fallow.models.linear import LinearHead
+from fallow.models.own import is_own
 from fallow.models.preprocess import Preprocess
 from fallow.models.small import SmallResNet, set_drop_path
 from fallow.models.weights import fingerprint, load_strict
