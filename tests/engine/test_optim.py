@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fallow.engine import LoopSettings, lr_scale, make_optimizer, parameter_groups, set_lr
-from tests.engine.digits import changed, make_loop, method_named, no_norm, small
+from tests.engine.digits import changed, no_norm, small
 
 
 def test_the_rate_rises_in_a_line_and_falls_on_half_a_cosine_to_its_floor() -> None:
@@ -32,11 +32,11 @@ def test_no_step_of_a_short_run_is_wasted_on_a_rate_of_zero(steps: int, warmup: 
 
 def groups_of(settings: LoopSettings) -> tuple[torch.nn.Module, list[dict[str, Any]]]:
     network = small()
-    return network, parameter_groups(network, [network.head], settings)  # type: ignore[return-value, list-item]
+    return network, parameter_groups(network, settings)  # type: ignore[return-value, list-item]
 
 
 def test_biases_and_norms_are_not_decayed_and_every_weight_is_in_one_group() -> None:
-    network, groups = groups_of(changed(weight_decay=0.3, lr=1e-3, head_lr=5e-3))
+    network, groups = groups_of(changed(weight_decay=0.3, lr=1e-3))
     found: dict[int, tuple[float, float]] = {}
     for group in groups:
         for parameter in group["params"]:
@@ -45,29 +45,18 @@ def test_biases_and_norms_are_not_decayed_and_every_weight_is_in_one_group() -> 
     named = dict(network.named_parameters())
     assert found.keys() == {id(p) for p in named.values()}
     for name, parameter in named.items():
-        rate = 5e-3 if name.startswith("head.") else 1e-3
-        assert found[id(parameter)] == (0.3 if parameter.ndim > 1 else 0.0, rate), name
+        assert found[id(parameter)] == (0.3 if parameter.ndim > 1 else 0.0, 1e-3), name
 
 
 def test_frozen_weights_are_left_out() -> None:
     network = no_norm()
     network.body.requires_grad_(False)
-    groups = parameter_groups(network, [network.head], changed())
+    groups = parameter_groups(network, changed())
     assert {id(p) for group in groups for p in group["params"]} == {id(p) for p in network.head.parameters()}  # type: ignore[attr-defined]
 
 
-def test_the_head_that_predicts_has_the_heads_rate_also_where_it_is_the_methods() -> None:
-    method = method_named("softmatch+abc")
-    loop = make_loop(method, changed(lr=1e-3, head_lr=7e-3))
-    rates = {id(p): group["peak"] for group in loop.optimizer.param_groups for p in group["params"]}
-    own = method.prediction_head()
-    assert own is not None
-    assert {rates[id(p)] for p in own.parameters()} == {7e-3}
-    assert {rates[id(p)] for p in loop.trainee.network.module.parameters()} == {1e-3}  # type: ignore[union-attr]
-
-
-def test_every_group_follows_the_schedule_from_its_own_peak() -> None:
-    settings = changed(steps=10, warmup=0.2, lr=1e-3, head_lr=5e-3)
+def test_every_group_follows_the_schedule_from_its_peak() -> None:
+    settings = changed(steps=10, warmup=0.2, lr=1e-3)
     optimizer = make_optimizer(groups_of(settings)[1], settings)
     for step in (0, 2, 9):
         set_lr(optimizer, step, settings)
@@ -79,7 +68,7 @@ def test_every_group_follows_the_schedule_from_its_own_peak() -> None:
 def test_without_a_gradient_decay_alone_moves_a_weight_and_no_bias(name: str) -> None:
     settings = changed(optimizer=name, lr=0.1, weight_decay=0.5)
     network = no_norm()
-    optimizer = make_optimizer(parameter_groups(network, [network.head], settings), settings)
+    optimizer = make_optimizer(parameter_groups(network, settings), settings)
     weight, bias = network.head.weight.detach().clone(), network.head.bias.detach().clone()
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -96,7 +85,7 @@ def test_only_the_loop_clips_gradients(name: str) -> None:
     for length in (10.0, 100.0):
         settings = changed(optimizer=name, lr=1e-3, weight_decay=0.0)
         network = no_norm()
-        optimizer = make_optimizer(parameter_groups(network, [network.head], settings), settings)
+        optimizer = make_optimizer(parameter_groups(network, settings), settings)
         before = network.head.weight.detach().clone()
         for parameter in network.parameters():
             parameter.grad = torch.full_like(parameter, length)
@@ -120,7 +109,7 @@ def test_lars_adapts_the_rate_of_weights_to_their_length_and_leaves_biases_and_n
     """Without decay too, one step moves a weight by lr * 0.001 * |w| (arXiv 1708.03888, eq. 6), and a bias by lr times its gradient."""
     settings = changed(optimizer="lars", lr=0.5, weight_decay=0.0, warmup=0.0)
     network = no_norm()
-    optimizer = make_optimizer(parameter_groups(network, [network.head], settings), settings)
+    optimizer = make_optimizer(parameter_groups(network, settings), settings)
     weight, bias = network.head.weight.detach().clone(), network.head.bias.detach().clone()
     for parameter in network.parameters():
         parameter.grad = torch.full_like(parameter, 7.0)

@@ -125,7 +125,7 @@ class Loop:
             self.trainee.to(memory_format=torch.channels_last)
         if self.fabric.world_size > 1 and self.fabric.device.type == "cuda":
             share_statistics(self.trainee)
-        groups = parameter_groups(self.trainee, _heads(network, method), settings)
+        groups = parameter_groups(self.trainee, settings)
         self.wrapped, self.optimizer = self.fabric.setup(self.trainee, make_optimizer(groups, settings))
         self.teacher = method.teacher if isinstance(method, PretrainMethod) else None
         averaged = self.teacher is not None or settings.ema_decay > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -27,28 +27,21 @@ def lr_scale(step: int, settings: LoopSettings) -> float:
     return settings.floor + (1 - settings.floor) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
-def parameter_groups(
-    module: nn.Module, heads: Iterable[nn.Module], settings: LoopSettings
-) -> list[dict[str, object]]:
-    """Return the groups of trainable parameters: decayed or not, body or head.
+def parameter_groups(module: nn.Module, settings: LoopSettings) -> list[dict[str, object]]:
+    """Return the groups of trainable parameters: decayed or not.
 
     Weights with one dimension (biases, norms) and scalars are not decayed: shrinking them regularizes nothing and, under
     layer-wise rates, makes training diverge. ``peak`` holds the learning rate that `lr_scale` multiplies.
 
     Args:
         module: All that is trained.
-        heads: Parts of it that have the learning rate of a head.
-        settings: Rates and decay.
+        settings: Rate and decay.
     """
-    head_lr = settings.lr if settings.head_lr is None else settings.head_lr
-    of_heads = {id(p) for head in heads for p in head.parameters()}
     trained = [p for p in module.parameters() if p.requires_grad]
     groups: list[dict[str, object]] = []
-    for in_head, peak in ((False, settings.lr), (True, head_lr)):
-        for decay, flat in ((settings.weight_decay, False), (0.0, True)):
-            chosen = [p for p in trained if (id(p) in of_heads) is in_head and (p.ndim <= 1) is flat]
-            if chosen:
-                groups.append({"params": chosen, "weight_decay": decay, "lr": peak, "peak": peak})
+    for decay, flat in ((settings.weight_decay, False), (0.0, True)):
+        if chosen := [p for p in trained if (p.ndim <= 1) is flat]:
+            groups.append({"params": chosen, "weight_decay": decay, "lr": settings.lr, "peak": settings.lr})
     return groups
 
 

@@ -28,7 +28,7 @@ class _Losses(Watch):
 def losses_at(loop: Loop, rates: Sequence[float]) -> list[float]:
     """Return the loss of each of some steps, before its update, with a given learning rate in each.
 
-    Heads with a rate of their own keep their multiple of it. The steps end early at a loss that is no number. The loop is used
+    The steps end early at a loss that is no number. The loop is used
     up by it: its network has taken the steps.
 
     Args:
@@ -37,10 +37,9 @@ def losses_at(loop: Loop, rates: Sequence[float]) -> list[float]:
     """
     watch = _Losses()
     loop.watch = watch
-    own = [float(group["peak"]) / loop.settings.lr for group in loop.optimizer.param_groups]
     for step, rate in enumerate(rates):
-        for group, multiple in zip(loop.optimizer.param_groups, own, strict=True):
-            group["peak"] = multiple * rate / lr_scale(step, loop.settings)
+        for group in loop.optimizer.param_groups:
+            group["peak"] = rate / lr_scale(step, loop.settings)
         loop._step(step)
         if not torch.isfinite(torch.tensor(watch.seen[-1])):
             break

@@ -21,9 +21,7 @@ class LoopSettings:
         unlabeled_batch: Unlabeled images a step, likewise; 0 for methods that look at none.
         optimizer: ``adamw`` (pretrained networks and short runs), ``sgd`` (Nesterov momentum 0.9), ``lamb``
             or ``lars`` (large batches).
-        lr: Peak learning rate of backbone and method.
-        head_lr: Peak learning rate of the heads that predict; None is ``lr``. A fresh head on a pretrained backbone needs
-            more.
+        lr: Peak learning rate.
         weight_decay: On weights of two and more dimensions only: biases and norms decay into nothing useful.
         warmup: Share of the steps over which the learning rate rises linearly from 0.
         floor: Learning rate at the end of the cosine, as a share of the peak.
@@ -41,7 +39,6 @@ class LoopSettings:
     unlabeled_batch: int = 0
     optimizer: OptimizerName = "adamw"
     lr: float = 1e-3
-    head_lr: float | None = None
     weight_decay: float = 0.05
     warmup: float = 0.05
     floor: float = 0.0
