@@ -8,6 +8,7 @@ from fallow.engine.health import Diverged, Finding, Watch
 from fallow.engine.loggers import TRACKERS, JsonLines, Logger, Tracker, check_trackers, make_loggers
 from fallow.engine.loop import Loop, Outcome, Place, make_fabric, time_steps
 from fallow.engine.optim import lr_scale, make_optimizer, parameter_groups, set_lr
+from fallow.engine.representation import effective_rank
 from fallow.engine.rising import losses_at
 from fallow.engine.seeds import Stream, derive, generator
 from fallow.engine.settings import LoopSettings, Precision
@@ -36,6 +37,7 @@ __all__ = [
     "Watch",
     "check_trackers",
     "derive",
+    "effective_rank",
     "generator",
     "load_checkpoint",
     "losses_at",

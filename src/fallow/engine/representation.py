@@ -12,14 +12,15 @@ _ROWS = 256
 
 
 @torch.no_grad()
-def effective_rank(vectors: Tensor, *, centered: bool = False) -> float:
+def effective_rank(vectors: Tensor, *, centered: bool = False, rows: int = _ROWS) -> float:
     """Return RankMe: the exponential of the entropy of the singular values, 1 to min(n, d) (Garrido et al. 2022, arXiv 2210.02885, eq. 1).
 
     Args:
         vectors: (n, d).
         centered: Take the mean away first, so that what all vectors share counts for nothing.
+        rows: How many of the vectors are looked at, the first ones: 256, which take no time in each look at a training.
     """
-    found = vectors[:_ROWS].float()
+    found = vectors[:rows].float()
     if not bool(torch.isfinite(found).all()):
         return 1.0  # the loss is no number either, and says more
     if centered:

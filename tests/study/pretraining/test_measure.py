@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+from fallow.engine import effective_rank
 from fallow.record import Interval
 from fallow.study.evidence import OutOfFold
-from fallow.study.pretraining.measure import cka, deal, knn_accuracy, neighbors, probe, rank_me, shared
+from fallow.study.pretraining.measure import cka, deal, knn_accuracy, neighbors, probe, shared
 from fallow.study.pretraining.verdict import finding_of, verdict
 
 RNG = np.random.default_rng(0)
@@ -25,8 +27,10 @@ def _groups(count: int) -> tuple[str, ...]:
 
 def test_the_rank_is_the_number_of_equal_directions_and_one_for_a_line() -> None:
     rotation = np.linalg.qr(RNG.normal(size=(40, 40)))[0][:, :6].astype(np.float32)
-    assert rank_me(rotation) == pytest.approx(6, rel=1e-3)
-    assert rank_me(np.outer(np.arange(1, 41), np.ones(6)).astype(np.float32)) == pytest.approx(1, rel=1e-3)
+    line = np.outer(np.arange(1, 41), np.ones(6)).astype(np.float32)
+    assert effective_rank(torch.from_numpy(rotation)) == pytest.approx(6, rel=1e-3)
+    assert effective_rank(torch.from_numpy(line)) == pytest.approx(1, rel=1e-3)
+    assert effective_rank(torch.eye(400), rows=400) == pytest.approx(400, rel=1e-3)
 
 
 def test_cka_sees_neither_rotation_nor_scale_and_is_low_for_what_has_nothing_in_common() -> None:

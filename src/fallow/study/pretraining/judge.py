@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from fallow.engine import effective_rank
 from fallow.models import Backbone, Embedder
 from fallow.record import Interval
 from fallow.record.pretrained import Judged
@@ -21,7 +23,6 @@ from fallow.study.pretraining.measure import (
     knn_accuracy,
     neighbors,
     probe,
-    rank_me,
     shared,
 )
 
@@ -80,7 +81,7 @@ class Judge:
             interval, knn = accuracy_interval(right[name]), knn_accuracy(held, self.data.y, self.folds)
         noised = self._embedder(backbone).embed_pixels(self.view(self.sample))
         stability = shared(self._around[name], neighbors(pool, noised))
-        return Judged(interval, knn, rank_me(pool), stability)
+        return Judged(interval, knn, effective_rank(torch.from_numpy(pool), rows=len(pool)), stability)
 
     def difference(self) -> Interval | None:
         """Return the paired difference of the probe's accuracy, after less before; None where nothing is held out."""

@@ -72,17 +72,6 @@ def knn_accuracy(features: Array, y: NDArray[np.int64], folds: list[NDArray[np.i
     return right / total
 
 
-def rank_me(features: Array) -> float:
-    """Return in how many directions features (n, d) spread: exp of the entropy of their singular values.
-
-    RankMe, Garrido et al. 2023, arXiv 2210.02885, eq. 2 and 3. No more than the smaller of n and d; it falls toward 1 when
-    features collapse.
-    """
-    values = np.linalg.svd(features.astype(np.float64), compute_uv=False)
-    share = values / (values.sum() + _TINY) + _TINY
-    return float(np.exp(-(share * np.log(share)).sum()))
-
-
 def neighbors(features: Array, others: Array | None = None) -> NDArray[np.int64]:
     """Return the nearest rows of ``features`` by cosine, of each row itself (not counted) or of ``others``; (n, 10) or fewer."""
     likeness = unit(features if others is None else others) @ unit(features).T
