@@ -11,6 +11,7 @@ from fallow.methods.base import (
     TeacherKind,
     Views,
     global_mean,
+    look_back,
     options_of,
 )
 from fallow.methods.distillation import Distillation
@@ -63,6 +64,7 @@ __all__ = [
     "joint_method",
     "knows_enough",
     "list_neighbors",
+    "look_back",
     "map_features",
     "options_of",
     "prepare_inputs",

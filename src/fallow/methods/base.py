@@ -21,6 +21,8 @@ Strength: TypeAlias = str
 such as ``first`` and ``second``, ``global`` and ``local``."""
 Family = Literal["supervised", "graph", "joint", "pretrain"]
 TeacherKind = Literal["self", "ema"]
+_LOOK_BACK = 20
+"""Averages look back over one in so many of the steps."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,18 @@ def global_mean(values: Tensor, weights: Tensor, ctx: StepContext) -> Tensor:
     """
     count = ctx.reduce(values.new_full((), float(values.numel())))
     return ctx.world_size * (weights * values).sum() / count.clamp_min(1)
+
+
+def look_back(steps: int, most: float = 0.999) -> float:
+    """Return the decay of running averages in a run of so many steps: they look back over a twentieth of it.
+
+    Papers have 0.999, for a million steps: in a run of some hundred that would hardly leave its first value.
+
+    Args:
+        steps: Steps of the run.
+        most: The decay is no larger, however many they are.
+    """
+    return min(most, max(0.9, 1 - _LOOK_BACK / max(steps, 1)))
 
 
 class Method(nn.Module, ABC):

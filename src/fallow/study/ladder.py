@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from fallow.config import TrainConfig
 from fallow.data import Source, audit, cache_dir, check_trainable
 from fallow.engine import check_trackers
-from fallow.errors import RunError
 from fallow.models import Backbone
-from fallow.record import Decision, DecisionLog, RunDir, RungResult, StudyResult, read_json, write_json
+from fallow.record import DecisionLog, RunDir, RungResult, StudyResult, write_json
 from fallow.report import LiveLadder
 from fallow.study.bank import SpaceBank
 from fallow.study.calibrate import calibrate
@@ -26,7 +25,7 @@ from fallow.study.fits import Fits, GivenUp
 from fallow.study.judge import Judge, Judgment, at_chance, pool_mix, weights_decision
 from fallow.study.leave import keep_model, leave, model_rung
 from fallow.study.pace import Pace, embed_everything, image_seconds
-from fallow.study.plan import SpacePlan, as_before, part_of_pool, plan_spaces, without_weights
+from fallow.study.plan import SpacePlan, as_before, kept_spaces, part_of_pool, plan_spaces, without_weights
 from fallow.study.replay import followed, planned, stage_plan
 from fallow.study.rung import Candidate, Cost, Rung, Workload
 from fallow.study.rungs import RUNGS
@@ -156,7 +155,7 @@ class Study:
         self._follow()
         bank = SpaceBank(self.config.embed, cache_dir(), self.config.offline, self.own, self.screen.progress)
         self.screen.stage("embed")
-        self.plan = self._plan(data, bank)
+        self.plan = kept_spaces(self.run, self.fingerprint, self.decisions, lambda: self._plan(data, bank))
         note_elapsed(self.run.path, "plan", self.clock.elapsed)
         if poor := without_weights(self.plan, bank):
             self.notes.append(poor)
@@ -191,32 +190,11 @@ class Study:
             )
 
     def _plan(self, data: StudyData, bank: SpaceBank) -> SpacePlan:
-        """Plan what to embed, or take the plan of the run that goes on: a plan depends on the clock, a result must not."""
-        path = self.run.path / "plan.json"
-        if not path.is_file():
-            again = planned(self.config)
-            if again is not None and self.own is not None and again.backbones != (self.own.name,):
-                again = None
-            plan = (
-                plan_spaces(data, bank, self.clock, self.decisions, self.config.seed)
-                if again is None
-                else as_before(again, self.decisions)
-            )
-            kept = {
-                "data": self.fingerprint,
-                "spaces": plan.to_json(),
-                "decisions": self.decisions.to_json(),
-            }
-            write_json(path, kept)
-            return plan
-        kept = read_json(path)
-        if kept["data"] != self.fingerprint:
-            raise RunError(
-                f"the images or labels changed since '{self.run.path}' was started: start a new run, or bring them back"
-            )
-        for made in kept["decisions"]:
-            self.decisions.add(Decision.from_json(made))
-        return SpacePlan.from_json(kept["spaces"])
+        """Plan what to embed, or do as the run did that this one follows."""
+        again = planned(self.config)
+        if again is not None and (self.own is None or again.backbones == (self.own.name,)):
+            return as_before(again, self.decisions)
+        return plan_spaces(data, bank, self.clock, self.decisions, self.config.seed)
 
     def _skipped(self, ctx: RungContext, rung: Rung, stage: Stage, best: RungName | None) -> bool:
         """Say whether a rung is left out for want of time: decided once, then a fact. The probe is never left out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,9 +10,9 @@ from numpy.typing import NDArray
 
 from fallow.config import View
 from fallow.data import Audit
-from fallow.errors import WeightsError
+from fallow.errors import RunError, WeightsError
 from fallow.models import PIXELS, candidate_backbones, view_indices
-from fallow.record import Decision, DecisionLog
+from fallow.record import Decision, DecisionLog, RunDir, read_json, write_json
 from fallow.record.decision import DecisionSource
 from fallow.study.bank import SpaceBank
 from fallow.study.clock import Clock
@@ -67,6 +68,35 @@ class SpacePlan:
 def pool_order(images: int, seed: int) -> NDArray[np.int64]:
     """Return the order in which unlabeled images take part: where not all fit, the first of it do."""
     return np.random.default_rng(seed).permutation(images)
+
+
+def kept_spaces(
+    run: RunDir, fingerprint: str, decisions: DecisionLog, make: Callable[[], SpacePlan]
+) -> SpacePlan:
+    """Return the plan of the run that goes on, or make one and keep it: a plan depends on the clock, a result must not.
+
+    Args:
+        run: The run.
+        fingerprint: Of its data.
+        decisions: Takes what was decided with the plan.
+        make: Plans.
+
+    Raises:
+        RunError: The data are not those of the plan.
+    """
+    path = run.path / "plan.json"
+    if not path.is_file():
+        plan = make()
+        write_json(path, {"data": fingerprint, "spaces": plan.to_json(), "decisions": decisions.to_json()})
+        return plan
+    kept = read_json(path)
+    if kept["data"] != fingerprint:
+        raise RunError(
+            f"the images or labels changed since '{run.path}' was started: start a new run, or bring them back"
+        )
+    for made in kept["decisions"]:
+        decisions.add(Decision.from_json(made))
+    return SpacePlan.from_json(kept["spaces"])
 
 
 def part_of_pool(data: StudyData, plan: SpacePlan, seed: int) -> StudyData:

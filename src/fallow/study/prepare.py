@@ -15,7 +15,7 @@ from fallow.study.bank import SpaceBank
 from fallow.study.clock import Clock
 from fallow.study.context import RungContext
 from fallow.study.data import StudyData
-from fallow.study.plan import plan_spaces, pool_order, without_weights
+from fallow.study.plan import part_of_pool, plan_spaces, without_weights
 from fallow.tasks import classification_task
 from fallow.types import Progress, silent
 
@@ -56,8 +56,7 @@ def frozen_context(
     whole = len(data.pool_ids)
     if plan.pool < whole:
         tell(f"{plan.pool:,} of the {whole:,} unlabeled images took part: the budget allowed no more.")
-        kept = np.sort(pool_order(whole, config.seed)[: plan.pool])
-        data = replace(data, pool_ids=tuple(data.pool_ids[i] for i in kept))
+        data = part_of_pool(data, plan, config.seed)
     task = classification_task(data.classes)
     return RungContext(
         data, task, bank, config.of_rungs, decisions, clock, plan, progress=progress, tell=tell

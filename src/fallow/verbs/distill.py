@@ -95,10 +95,7 @@ def distill(
     Raises:
         FallowError: Something given cannot be used; the message says what and what to do.
     """
-    from fallow.study import Clock, elapsed_before, process_age
-
     check_show(show)
-    already = process_age() if from_process_start else 0.0
     if teacher is not None:
         options["teacher"] = _named(teacher)
     given = asked_for(DistillConfig, config, options, set)
@@ -112,10 +109,26 @@ def distill(
     if resume and done.is_file():
         run.release()
         return Distilled(run, read_json(done))
-    settings = build(DistillConfig, request["config"], "the options")
-    clock = Clock(settings.seconds, already + elapsed_before(run.path))
-    with at_work(run, data, "distill", resume, _left):
-        return _run(data, {"unlabeled": unlabeled, "val": val, "test": test}, settings, run, clock, show)
+    others = {"unlabeled": unlabeled, "val": val, "test": test}
+    with at_work(
+        "distill",
+        DistillConfig,
+        run,
+        request,
+        data,
+        others,
+        resume=resume,
+        show=show,
+        from_process_start=from_process_start,
+        left=_left,
+    ) as work:
+        from fallow.study.distilling import Distilling
+
+        teachers = [model_at(path) for path in work.config.teachers]
+        job = Distilling(
+            work.source, teachers, work.config, run, work.clock, screen=work.screen, named=work.named
+        )
+        return Distilled(run, job.go())
 
 
 def _named(teacher: str | Path | Sequence[str | Path]) -> str:
@@ -128,21 +141,3 @@ def _left(run: RunDir, where: str) -> str:
     if (run.model / "model.json").is_file():
         return f"{where}/model holds the student and can be used; it is not measured yet"
     return f"what the teacher said and what the student learned is kept in {where}"
-
-
-def _run(
-    data: Any, others: dict[str, Any], settings: DistillConfig, run: RunDir, clock: Any, show: Show
-) -> Distilled:
-    from fallow.data import open_source
-    from fallow.report import LiveLadder
-    from fallow.study.distilling import Distilling
-
-    screen = LiveLadder(enabled=show == "auto", lines=show != "nothing", budget_seconds=settings.seconds)
-    try:
-        source = open_source(data, **{k: v for k, v in others.items() if v is not None})
-        named = str(read_json(run.path / "request.json")["data"])
-        teachers = [model_at(path) for path in settings.teachers]
-        job = Distilling(source, teachers, settings, run, clock, screen=screen, named=named)
-        return Distilled(run, job.go())
-    finally:
-        screen.close()

@@ -96,16 +96,11 @@ def forecast(
 
 
 def _forecast(data: Any, unlabeled: Any, work: OneGo[ForecastConfig]) -> Foreseen:
-    from fallow.data import check_trainable, open_source
+    from fallow.data import check_trainable
     from fallow.report.forecast_page import write_forecast_page
     from fallow.study.forecasting import forecast_curves, tell, too_little
-    from fallow.study.prepare import frozen_context
 
-    source = open_source(data, **({} if unlabeled is None else {"unlabeled": unlabeled}))
-    notes: list[str] = []
-    ctx = frozen_context(
-        source, work.config, work.clock, check=check_trainable, tell=notes.append, progress=work.progress
-    )
+    ctx, notes = work.context(data, unlabeled, check_trainable)
     why_not = too_little(ctx)
     if why_not:
         found = Forecast(work.named, work.config.seed, ctx.data.counts, why_not)

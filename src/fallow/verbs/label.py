@@ -11,7 +11,7 @@ from fallow.errors import ConfigError, RunError
 from fallow.record import RunDir, read_json, write_json
 from fallow.record.labels import LabelSummary, PoolLabels
 from fallow.types import JsonObject
-from fallow.verbs.runs import Show, asked_for, at_work, check_show, open_run
+from fallow.verbs.runs import Show, Work, asked_for, at_work, check_show, open_run, source_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -146,27 +146,27 @@ def label(
     Raises:
         FallowError: Something given cannot be used; the message says what and what to do.
     """
-    from fallow.study import Clock, elapsed_before, process_age
-
     check_show(show)
-    already = process_age() if from_process_start else 0.0
     names, objects = _sorted_out(model)
     asked = {**options, **({"model": ",".join(names)} if names else {})}
     run, request = open_run("label", LabelConfig, data, asked_for(LabelConfig, config, asked, set), resume)
     others = {"unlabeled": unlabeled, "val": val, "test": test}
     if resume and (run.path / _SUMMARY).is_file():
         run.release()
-        return load_labels(run.path, _source(data, others))
-    settings = build(LabelConfig, request["config"], "the options")
-    clock = Clock(settings.seconds, already + elapsed_before(run.path))
-    with at_work(run, data, "label", resume, _left):
-        return _run(data, others, _models(settings, objects), settings, run, clock, show)
-
-
-def _source(data: Any, others: Mapping[str, Any]) -> Any:
-    from fallow.data import open_source
-
-    return open_source(data, **{k: v for k, v in others.items() if v is not None})
+        return load_labels(run.path, source_of(data, others))
+    with at_work(
+        "label",
+        LabelConfig,
+        run,
+        request,
+        data,
+        others,
+        resume=resume,
+        show=show,
+        from_process_start=from_process_start,
+        left=_left,
+    ) as work:
+        return _label(work, _models(work.config, objects))
 
 
 def _sorted_out(model: Any) -> tuple[list[str], list[Any]]:
@@ -196,37 +196,23 @@ def _left(run: RunDir, where: str) -> str:
     return f"what was computed is kept in {where}"
 
 
-def _run(
-    data: Any,
-    others: dict[str, Any],
-    models: list[Any],
-    settings: LabelConfig,
-    run: RunDir,
-    clock: Any,
-    show: Show,
-) -> Labels:
+def _label(work: Work[LabelConfig], models: list[Any]) -> Labels:
     from dataclasses import replace
 
     from fallow.export.labels import write_labels
-    from fallow.report import LiveLadder
     from fallow.report.label_page import write_label_page
     from fallow.study.labeling.pictures import pictures
     from fallow.study.labeling.session import label_pool
 
-    screen = LiveLadder(enabled=show == "auto", lines=show != "nothing", budget_seconds=settings.seconds)
-    try:
-        source = _source(data, others)
-        named = str(read_json(run.path / "request.json")["data"])
-        made = label_pool(source, settings, run, clock, models, screen=screen, named=named)
-        screen.stage("report")
-        made.labels.pool.write(run.path / _POOL)
-        write_labels(made.labels, run.path, settings.formats, settings.files)
-        shown = pictures(made.labels, settings.seed, screen.progress)
-        summary = replace(made.summary, seconds=round(clock.elapsed, 1))
-        write_label_page(run.path / _PAGE, summary, shown, named, tuple(made.decisions))
-        write_json(run.path / _SUMMARY, summary.to_json())  # the last: where it is, all is there
-    finally:
-        screen.close()
+    run, config, screen = work.run, work.config, work.screen
+    made = label_pool(work.source, config, run, work.clock, models, screen=screen, named=work.named)
+    screen.stage("report")
+    made.labels.pool.write(run.path / _POOL)
+    write_labels(made.labels, run.path, config.formats, config.files)
+    shown = pictures(made.labels, config.seed, screen.progress)
+    summary = replace(made.summary, seconds=round(work.clock.elapsed, 1))
+    write_label_page(run.path / _PAGE, summary, shown, work.named, tuple(made.decisions))
+    write_json(run.path / _SUMMARY, summary.to_json())  # the last: where it is, all is there
     return Labels(run, summary, made.labels)
 
 

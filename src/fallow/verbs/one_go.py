@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -12,11 +12,12 @@ from fallow.config import build
 from fallow.config.forecast import FrozenConfig
 from fallow.record import RunDir
 from fallow.types import Progress
-from fallow.verbs.runs import Show, asked_for, check_show, open_run
+from fallow.verbs.runs import Show, asked_for, check_show, open_run, source_of
 from fallow.verbs.watch import Watching
 
 if TYPE_CHECKING:
-    from fallow.study import Clock
+    from fallow.data import Audit
+    from fallow.study import Clock, RungContext
 
 C = TypeVar("C", bound=FrozenConfig)
 
@@ -38,6 +39,25 @@ class OneGo(Generic[C]):
     clock: Clock
     named: str
     progress: Progress
+
+    def context(
+        self, data: Any, unlabeled: Any, check: Callable[[Audit], None]
+    ) -> tuple[RungContext, list[str]]:
+        """Return what the cheap rungs look at, and a list of what a person should know, which grows.
+
+        Args:
+            data: Folder, CSV, arrays, or a data set.
+            unlabeled: More images without labels, for arrays and data sets.
+            check: Raises a `DataError` where the audit found too little.
+        """
+        from fallow.study.prepare import frozen_context
+
+        notes: list[str] = []
+        source = source_of(data, {"unlabeled": unlabeled})
+        ctx = frozen_context(
+            source, self.config, self.clock, check=check, tell=notes.append, progress=self.progress
+        )
+        return ctx, notes
 
 
 @contextmanager

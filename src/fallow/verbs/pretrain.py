@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fallow.config import PretrainConfig, build, parse_duration, read_config
+from fallow.config import PretrainConfig, parse_duration, read_config
 from fallow.errors import RunError
 from fallow.record import DecisionLog, Interval, RunDir, read_json
 from fallow.record.pretrained import PretrainRecord
@@ -132,20 +132,37 @@ def pretrain(
     Raises:
         FallowError: Something given cannot be used; the message says what and what to do.
     """
-    from fallow.study import Clock, elapsed_before, process_age
-
     check_show(show)
-    already = process_age() if from_process_start else 0.0
     given = asked_for(PretrainConfig, config, options, set)
     run, request = open_run("pretrain", PretrainConfig, data, given, resume)
     if resume and run.pretrained.is_file():
         run.release()
         return load_pretrained(run.path)
-    settings = build(PretrainConfig, request["config"], "the options")
-    clock = Clock(settings.seconds, already + elapsed_before(run.path))
-    with at_work(run, data, "pretrain", resume, lambda run, where: f"what was learned is kept in {where}"):
-        others = {"unlabeled": unlabeled, "val": val, "test": test}
-        return _run(data, others, model, settings, run, clock, show)
+    others = {"unlabeled": unlabeled, "val": val, "test": test}
+    with at_work(
+        "pretrain",
+        PretrainConfig,
+        run,
+        request,
+        data,
+        others,
+        resume=resume,
+        show=show,
+        from_process_start=from_process_start,
+        left=_left,
+    ) as work:
+        from fallow.study.pretraining import Pretraining
+
+        own = own_backbone(model, work.config.network.size, 'network={"backbone": "resnet18"}')
+        job = Pretraining(
+            work.source, work.config, run, work.clock, own=own, screen=work.screen, named=work.named
+        )
+        return Pretrained(run, job.do())
+
+
+def _left(run: RunDir, where: str) -> str:
+    """Say what a run that was stopped has left."""
+    return f"what was learned is kept in {where}"
 
 
 def load_pretrained(run: str | Path) -> Pretrained:
@@ -160,27 +177,3 @@ def load_pretrained(run: str | Path) -> Pretrained:
             f"'{run}' is no finished pretraining run (no pretrain.json): go on with  fallow pretrain DATA --out {run} --resume"
         )
     return Pretrained(directory, PretrainRecord.from_json(read_json(directory.pretrained)))
-
-
-def _run(
-    data: Any,
-    others: dict[str, Any],
-    model: nn.Module | Backbone | None,
-    settings: PretrainConfig,
-    run: RunDir,
-    clock: Any,
-    show: Show,
-) -> Pretrained:
-    from fallow.data import open_source
-    from fallow.report import LiveLadder
-    from fallow.study.pretraining import Pretraining
-
-    own = own_backbone(model, settings.network.size, 'network={"backbone": "resnet18"}')
-    screen = LiveLadder(enabled=show == "auto", lines=show != "nothing", budget_seconds=settings.seconds)
-    try:
-        source = open_source(data, **{k: v for k, v in others.items() if v is not None})
-        named = str(read_json(run.path / "request.json")["data"])
-        record = Pretraining(source, settings, run, clock, own=own, screen=screen, named=named).do()
-    finally:
-        screen.close()
-    return Pretrained(run, record)

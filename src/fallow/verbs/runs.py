@@ -6,8 +6,9 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 from fallow.config import RunConfig, build, dump_config, merge, nest, read_config
 from fallow.errors import ConfigError, DataError, RunError, WeightsError
@@ -17,8 +18,12 @@ from fallow.record.rundir import LOCK, write_bytes
 if TYPE_CHECKING:
     from torch import nn
 
+    from fallow.data import Source
     from fallow.models import Backbone
+    from fallow.report import LiveLadder
+    from fallow.study import Clock
 
+C = TypeVar("C", bound=RunConfig)
 Show = Literal["auto", "lines", "nothing"]
 """What is told on stderr: a picture on a terminal and plain lines elsewhere; plain lines everywhere; nothing."""
 
@@ -68,21 +73,67 @@ def asked_for(
     return over(written, merge(options, nest(pinned or {})))
 
 
+@dataclass(frozen=True)
+class Work(Generic[C]):
+    """A run at work.
+
+    Attributes:
+        run: Its folder, locked for this process.
+        config: What was asked for.
+        clock: The budget; what an interrupted run had used of it is used.
+        source: Where images come from.
+        screen: Who watches.
+        named: The data as the user named them.
+    """
+
+    run: RunDir
+    config: C
+    clock: Clock
+    source: Source
+    screen: LiveLadder
+    named: str
+
+
 @contextmanager
 def at_work(
-    run: RunDir, data: Any, verb: str, resume: bool, left: Callable[[RunDir, str], str]
-) -> Iterator[None]:
-    """Release the run at the end; say how to go on where it is stopped; remove it where nothing was computed.
+    verb: str,
+    model: type[C],
+    run: RunDir,
+    request: Mapping[str, Any],
+    data: Any,
+    others: Mapping[str, Any],
+    *,
+    resume: bool,
+    show: Show,
+    from_process_start: bool,
+    left: Callable[[RunDir, str], str],
+) -> Iterator[Work[C]]:
+    """Yield what a verb works with. Release the run at the end; say how to go on where it is stopped; remove it where nothing
+    was computed.
 
     Args:
-        run: Locked for this process.
+        verb: The command.
+        model: Its config.
+        run: From `open_run`, as is ``request``.
+        request: What was asked of it.
         data: What it works on.
-        verb: Its command.
+        others: More of it, for arrays and data sets: ``unlabeled``, ``val``, ``test``; None where there is none.
         resume: It was there before.
+        show: What is told while it runs.
+        from_process_start: Let the budget count from the start of the process.
         left: Says what a run that was stopped has left, from the run and its quoted path.
     """
+    from fallow.report import LiveLadder
+    from fallow.study import Clock, elapsed_before, process_age
+
     try:
-        yield
+        settings = build(model, request["config"], "the options")
+        already = process_age() if from_process_start else 0.0
+        clock = Clock(settings.seconds, already + elapsed_before(run.path))
+        with LiveLadder(
+            enabled=show == "auto", lines=show != "nothing", budget_seconds=settings.seconds
+        ) as screen:
+            yield Work(run, settings, clock, source_of(data, others), screen, str(request["data"]))
     except BaseException as error:
         if not resume:
             _clean(run, error)
@@ -186,6 +237,17 @@ def _fresh() -> Path:
         if not path.exists():
             return path
     raise RunError("runs/ is full of runs: give a folder with --out")
+
+
+def source_of(data: Any, others: Mapping[str, Any]) -> Source:
+    """Return where images come from; parts of ``others`` that are None are not there.
+
+    Raises:
+        DataError: Nothing can be read from it.
+    """
+    from fallow.data import open_source
+
+    return open_source(data, **{name: part for name, part in others.items() if part is not None})
 
 
 def own_backbone(model: nn.Module | Backbone | None, size: int | str, instead: str) -> Backbone | None:

@@ -104,16 +104,11 @@ def suggest(
 
 
 def _suggest(data: Any, unlabeled: Any, work: OneGo[SuggestConfig]) -> Suggested:
-    from fallow.data import check_images, open_source
+    from fallow.data import check_images
     from fallow.report.suggest_page import MOST, write_suggest_page
-    from fallow.study.prepare import frozen_context
     from fallow.study.suggesting import choose, look, tell
 
-    source = open_source(data, **({} if unlabeled is None else {"unlabeled": unlabeled}))
-    notes: list[str] = []
-    ctx = frozen_context(
-        source, work.config, work.clock, check=check_images, tell=notes.append, progress=work.progress
-    )
+    ctx, notes = work.context(data, unlabeled, check_images)
     if ctx.data.pool_ids:
         pool = look(ctx)
         found = tell(ctx, pool, choose(ctx, pool, work.config.n), work.config, work.named)

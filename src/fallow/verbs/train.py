@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fallow.config import TrainConfig, build, merge
-from fallow.record import RunDir, read_json
+from fallow.config import TrainConfig, merge
+from fallow.record import RunDir
 from fallow.verbs.result import Result, load
 from fallow.verbs.runs import Show, asked_for, at_work, check_show, open_run, own_backbone
 
@@ -62,22 +62,32 @@ def train(
     Raises:
         FallowError: Something given cannot be used; the message says what and what to do.
     """
-    from fallow.study import Clock, elapsed_before, process_age
-
     check_show(show)
-    already = process_age() if from_process_start else 0.0
     given = asked_for(TrainConfig, config, options, set, over=_over)
     run, request = open_run("train", TrainConfig, data, given, resume)
     if resume and run.result.is_file():
         run.release()
         return load(run.path)
-    settings = build(TrainConfig, request["config"], "the options")
-    # What an interrupted run had used of the budget is used: a run that goes on has the rest.
-    clock = Clock(settings.seconds, already + elapsed_before(run.path))
-    with at_work(run, data, "train", resume, _left):
-        return _run(
-            data, {"unlabeled": unlabeled, "val": val, "test": test}, model, settings, run, clock, show
+    others = {"unlabeled": unlabeled, "val": val, "test": test}
+    with at_work(
+        "train",
+        TrainConfig,
+        run,
+        request,
+        data,
+        others,
+        resume=resume,
+        show=show,
+        from_process_start=from_process_start,
+        left=_left,
+    ) as work:
+        from fallow.study import Study
+
+        own = own_backbone(model, work.config.embed.size, 'embed={"backbone": "resnet18"}')
+        study = Study(
+            work.source, work.config, run, work.clock, own=own, screen=work.screen, named=work.named
         )
+        return Result(run, study.climb())
 
 
 def _left(run: RunDir, where: str) -> str:
@@ -99,28 +109,3 @@ def _over(written: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
             given["replay"]["searched"] = {k: v for k, v in searched.items() if k != key}
             searched = given["replay"]["searched"]
     return given
-
-
-def _run(
-    data: Any,
-    others: dict[str, Any],
-    model: nn.Module | Backbone | None,
-    settings: TrainConfig,
-    run: RunDir,
-    clock: Any,
-    show: Show,
-) -> Result:
-    from fallow.data import open_source
-    from fallow.report import LiveLadder
-    from fallow.study import Study
-
-    own = own_backbone(model, settings.embed.size, 'embed={"backbone": "resnet18"}')
-    screen = LiveLadder(enabled=show == "auto", lines=show != "nothing", budget_seconds=settings.seconds)
-    try:
-        source = open_source(data, **{k: v for k, v in others.items() if v is not None})
-        named = str(read_json(run.path / "request.json")["data"])
-        study = Study(source, settings, run, clock, own=own, screen=screen, named=named)
-        result = study.climb()
-    finally:
-        screen.close()
-    return Result(run, result)

@@ -91,6 +91,8 @@ def test_stopped_in_the_middle_and_resumed_it_is_the_same_student(
         distill(here, "stopped")
     monkeypatch.undo()
     monkeypatch.setenv("FALLOW_CACHE", str(here / "cache"))
+    # How much of the pool takes part depends on the clock: the run that goes on has the answers of the part that took part.
+    monkeypatch.setattr(job, "plan_spaces", lambda *given: pytest.fail("planned again"))
     distill(here, "stopped", resume=True)
     assert_same(here / "small", here / "stopped")
 

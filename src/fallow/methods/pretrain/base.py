@@ -13,12 +13,9 @@ from torch import Tensor
 
 from fallow.augment import Policy, paper_views
 from fallow.errors import ConfigError
-from fallow.methods.base import Batch, Method, Step, StepContext, Views
+from fallow.methods.base import Batch, Method, Step, StepContext, Views, look_back
 from fallow.models import TokenInfo
 from fallow.tasks import FeatureInfo
-
-_SHARE = 20
-"""A teacher looks back over no more than one in so many of the steps."""
 
 
 class PretrainContext(StepContext, Protocol):
@@ -64,7 +61,7 @@ class Teacher:
 
     def decay_at(self, step: int, total_steps: int) -> float:
         """Return the decay of a step, from 0, of a run of so many."""
-        first = min(self.decay, max(0.9, 1 - _SHARE / max(total_steps, 1)))
+        first = look_back(total_steps, self.decay)
         end = first if self.end is None else self.end
         share = min(step / max(total_steps - 1, 1), 1.0)
         decay = end - (end - first) * (math.cos(math.pi * share) + 1) / 2

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fallow.config import DistillConfig, JointConfig, NetworkConfig, TrainConfig
+from fallow.config import DistillConfig, JointConfig, NetworkConfig, TrainConfig, dump_config
 from fallow.data import Source, audit, cache_dir, check_trainable
 from fallow.engine import check_trackers
 from fallow.errors import ConfigError, RunError
 from fallow.export import Deployed, load_bundle, quantize, save_bundle
-from fallow.record import DecisionLog, RunDir, read_json, write_json
+from fallow.record import Decision, DecisionLog, RunDir, read_json, write_json
+from fallow.record.rundir import write_bytes
 from fallow.report import LiveLadder
 from fallow.study.bank import SpaceBank
 from fallow.study.candidates import TrainedCandidate
@@ -35,7 +36,7 @@ from fallow.study.distilling.measure import (
 )
 from fallow.study.distilling.student import Student, choose_student
 from fallow.study.distilling.teacher import Taught, ask, check_teachers
-from fallow.study.plan import part_of_pool, plan_spaces
+from fallow.study.plan import kept_spaces, part_of_pool, plan_spaces
 from fallow.study.rung import ImageSet
 from fallow.study.stage import note_elapsed
 from fallow.tasks import classification_task
@@ -55,17 +56,13 @@ INT8 = "model.int8.onnx"
 
 @dataclass(frozen=True)
 class Plan:
-    """What was settled before the student began, so that a run that goes on does the same.
+    """How long the student learns: settled before it began, so that a run that goes on does the same.
 
     Attributes:
-        backbone: The student.
-        size: Side in pixels of what it sees.
         steps: Steps it takes.
         cut: Step at which the clock ended it; None where it did not.
     """
 
-    backbone: str
-    size: int
     steps: int
     cut: int | None = None
 
@@ -81,7 +78,12 @@ class Distilling:
         clock: The budget.
         screen: Who watches.
         named: The data as the user named them.
+
+    Attributes:
+        teacher_ms: What one image takes all teachers, in milliseconds.
     """
+
+    teacher_ms: float
 
     def __init__(
         self,
@@ -106,9 +108,9 @@ class Distilling:
         bank = SpaceBank(self.config.embed, cache_dir(), self.config.offline, None, self.screen.progress)
         image = data.reader.read(data.labeled_ids[0])
         files = {f"teacher {number}": teacher.path for number, teacher in enumerate(self.teachers)}
-        teacher_ms = sum(time_side_by_side(files, image, rounds=1).values())
+        self.teacher_ms = sum(time_side_by_side(files, image, rounds=1).values())
         self.screen.stage("student")
-        student = self._student(data, image, teacher_ms, bank.cache / "graphs")
+        student = self._student(data, image, bank.cache / "graphs")
         ctx = self._context(data, bank, student)
         self.screen.stage("teacher")
         taught = ask(
@@ -125,7 +127,7 @@ class Distilling:
         self._keep(ctx, candidate, student)
         kept = self._measured(data, aside, image, student)
         result = self._result(ctx, kept, student)
-        self._write_config(ctx)
+        self._write_config(student)
         write_json(self.run.decisions, self.decisions.to_json())
         write_json(self.run.path / "distill.json", result)
         return result
@@ -143,19 +145,19 @@ class Distilling:
         # A teacher knows what it was trained on by heart; what it says of those images is worth learning all the same.
         return replace(data, pool_ids=(*data.pool_ids, *data.labeled_ids))
 
-    def _student(self, data: StudyData, image: NDArray[np.uint8], teacher_ms: float, cache: Path) -> Student:
+    def _student(self, data: StudyData, image: NDArray[np.uint8], cache: Path) -> Student:
         path = self.run.path / "student.json"
         if path.is_file():
             kept = read_json(path)
             for made in kept["decisions"]:
-                self.decisions.add(type(self.decisions).from_json([made]).get(made["name"]))  # type: ignore[arg-type]
+                self.decisions.add(Decision.from_json(made))
             return Student(**kept["student"])
         known = list(self.decisions)
         student = choose_student(
             self.config,
             side=data.audit.short_side_median,
             classes=data.classes,
-            teacher_ms=teacher_ms,
+            teacher_ms=self.teacher_ms,
             image=image,
             decisions=self.decisions,
             cache=cache,
@@ -185,7 +187,12 @@ class Distilling:
             log=asked.log,
         )
         self.screen.stage("embed")
-        plan = plan_spaces(data, bank, self.clock, self.decisions, asked.seed)
+        plan = kept_spaces(
+            self.run,
+            data.fingerprint(),
+            self.decisions,
+            lambda: plan_spaces(data, bank, self.clock, self.decisions, asked.seed),
+        )
         data = part_of_pool(data, plan, asked.seed)
         return RungContext(
             data,
@@ -222,7 +229,7 @@ class Distilling:
         asked = self.config.optimization.steps
         if isinstance(asked, int):
             ctx.decide("optimization.steps", asked, "Asked for.", pinned=True)
-            return Plan(student.backbone, student.size, asked)
+            return Plan(asked)
         cost = rung.estimate(ctx)
         seconds = (self.clock.left - self._reserve(ctx, student, aside)) / _SLOWER
         most = rung.most_steps(ctx)
@@ -236,20 +243,14 @@ class Distilling:
         rule = "As many as the budget holds, until each image was seen often enough."
         evidence = {"seconds_a_step": round(cost.seconds, 4), "seconds_left": round(seconds, 1), "most": most}
         ctx.decide("optimization.steps", steps, rule, evidence=dict(evidence))
-        return Plan(student.backbone, student.size, steps)
+        return Plan(steps)
 
     def _reserve(self, ctx: RungContext, student: Student, aside: int) -> float:
         """Return the seconds that export and measuring will take."""
         images = len(ctx.data.test_ids) or aside
-        teacher = sum(self._latency(t.path, ctx) for t in self.teachers)
-        each = teacher + student.latency_ms * (1 if self.config.no_int8 else 2)
+        each = self.teacher_ms + student.latency_ms * (1 if self.config.no_int8 else 2)
         quantizing = 0.0 if self.config.no_int8 else _CALIBRATION * 3 * student.latency_ms
         return _EXPORT_SECONDS + (images * each + quantizing) / 1000
-
-    @staticmethod
-    def _latency(path: Path, ctx: RungContext) -> float:
-        image = ctx.data.reader.read(ctx.data.labeled_ids[0])
-        return time_side_by_side({"teacher": path}, image, rounds=1)["teacher"]
 
     def _stop(self, plan: Plan, path: Path) -> Callable[[int, float], bool]:
         left = max(self.clock.left, 1.0)
@@ -336,13 +337,10 @@ class Distilling:
             "notes": list(self.notes),
         }
 
-    def _write_config(self, ctx: RungContext) -> None:
-        from fallow.config import dump_config
-        from fallow.record.rundir import write_bytes
-
+    def _write_config(self, student: Student) -> None:
         plan = Plan(**read_json(self.run.path / "lesson.json"))
         values = self.config.model_dump(mode="json")
-        values["network"] |= {"student": plan.backbone, "size": plan.size}
+        values["network"] |= {"student": student.backbone, "size": student.size}
         values["optimization"]["steps"] = plan.steps
         values["latency_ms"] = values["max_params"] = None  # the student that they chose is named
         write_bytes(self.run.config, dump_config(values).encode())

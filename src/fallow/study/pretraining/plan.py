@@ -11,7 +11,7 @@ import torch
 from fallow.config import PretrainConfig
 from fallow.engine import LoopSettings
 from fallow.errors import ConfigError
-from fallow.methods import PRETRAIN
+from fallow.methods import PRETRAIN, look_back
 from fallow.models import SMALL_RESNET, Backbone, lets_gradient_through
 from fallow.record import Decision, DecisionLog
 from fallow.record.decision import DecisionSource
@@ -19,7 +19,7 @@ from fallow.study.bank import SpaceBank
 from fallow.study.plan import automatic_backbones, usual_size
 from fallow.study.pretraining.data import PretrainData
 from fallow.study.trained.network import NetworkPlan, scratch_size, untrained, usual_network
-from fallow.study.trained.recipe import look_back, precision_of
+from fallow.study.trained.recipe import precision_of
 from fallow.types import Json, JsonObject
 
 _SMALL_BATCH, _LARGE_BATCH, _PRETRAINED_BATCH = 128, 256, 64

@@ -6,13 +6,12 @@ from typing import Any, ClassVar
 
 import torch
 
-from fallow.methods import JointMethod, joint_method
+from fallow.methods import JointMethod, joint_method, look_back
 from fallow.models import Network, from_backbone
 from fallow.study.candidates.network import TrainedCandidate
 from fallow.study.rung import RungInfo, Workload
 from fallow.study.rungs.trained import Below, TrainedRung
 from fallow.study.trained.fit import Fit
-from fallow.study.trained.recipe import look_back
 from fallow.study.trained.start import linear_of
 
 _DEFAULT = "softmatch"

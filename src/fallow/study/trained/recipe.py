@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fallow.engine import LoopSettings, Precision
+from fallow.methods import look_back
 from fallow.study.context import RungContext
 from fallow.study.rung import Fold
 from fallow.study.trained.map_plan import known_plan
@@ -18,8 +19,6 @@ _RATIO, _PRETRAINED_RATIO = 3, 1
 _SCRATCH_LR, _PRETRAINED_LR = 2e-3, 4e-4
 _DECAY = 0.05
 _WARMUP, _CLIP = 0.05, 1.0
-_EMA_SHARE = 20
-"""The average looks back over one in so many of the steps."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +73,6 @@ def searched(ctx: RungContext, plan: NetworkPlan) -> dict[str, tuple[Json, ...]]
     if maps is None or not maps.views:
         axes |= {STRENGTH: (0.5,)}
     return axes
-
-
-def look_back(steps: int) -> float:
-    """Return the decay of running averages in a run of so many steps: they look back over a twentieth of it.
-
-    Papers have 0.999, for a million steps: in a run of some hundred that would hardly leave its first value.
-    """
-    return min(0.999, max(0.9, 1 - _EMA_SHARE / max(steps, 1)))
 
 
 def precision_of(asked: Precision | Literal["auto"]) -> Precision:
