@@ -136,6 +136,7 @@ class RunDir:
     config = property(lambda self: self.path / "config.yaml")
     decisions = property(lambda self: self.path / "decisions.json")
     audit = property(lambda self: self.path / "audit.json")
+    plan = property(lambda self: self.path / "plan.json")
     splits = property(lambda self: self.path / "splits.parquet")
     result = property(lambda self: self.path / "result.json")
     pretrained = property(lambda self: self.path / "pretrain.json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,29 @@ def pool_order(images: int, seed: int) -> NDArray[np.int64]:
     return np.random.default_rng(seed).permutation(images)
 
 
+def recall_plan(run: RunDir, fingerprint: str, decisions: DecisionLog) -> dict[str, Any] | None:
+    """Return what ``plan.json`` of the run that goes on holds, its decisions taken up; None where nothing was planned yet.
+
+    Args:
+        run: The run.
+        fingerprint: Of its data.
+        decisions: Takes what was decided with the plan.
+
+    Raises:
+        RunError: The data are not those of the plan.
+    """
+    if not run.plan.is_file():
+        return None
+    kept: dict[str, Any] = read_json(run.plan)
+    if kept["data"] != fingerprint:
+        raise RunError(
+            f"the images or labels changed since '{run.path}' was started: start a new run, or bring them back"
+        )
+    for made in kept["decisions"]:
+        decisions.add(Decision.from_json(made))
+    return kept
+
+
 def kept_spaces(
     run: RunDir, fingerprint: str, decisions: DecisionLog, make: Callable[[], SpacePlan]
 ) -> SpacePlan:
@@ -84,19 +108,12 @@ def kept_spaces(
     Raises:
         RunError: The data are not those of the plan.
     """
-    path = run.path / "plan.json"
-    if not path.is_file():
-        plan = make()
-        write_json(path, {"data": fingerprint, "spaces": plan.to_json(), "decisions": decisions.to_json()})
-        return plan
-    kept = read_json(path)
-    if kept["data"] != fingerprint:
-        raise RunError(
-            f"the images or labels changed since '{run.path}' was started: start a new run, or bring them back"
-        )
-    for made in kept["decisions"]:
-        decisions.add(Decision.from_json(made))
-    return SpacePlan.from_json(kept["spaces"])
+    kept = recall_plan(run, fingerprint, decisions)
+    if kept is not None:
+        return SpacePlan.from_json(kept["spaces"])
+    plan = make()
+    write_json(run.plan, {"data": fingerprint, "spaces": plan.to_json(), "decisions": decisions.to_json()})
+    return plan
 
 
 def part_of_pool(data: StudyData, plan: SpacePlan, seed: int) -> StudyData:

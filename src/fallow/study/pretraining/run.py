@@ -24,12 +24,13 @@ from fallow.models import (
     to_backbone,
     token_info,
 )
-from fallow.record import Decision, DecisionLog, RunDir, read_json, write_json
+from fallow.record import DecisionLog, RunDir, read_json, write_json
 from fallow.record.pretrained import PretrainRecord
 from fallow.report import LiveLadder
 from fallow.study.bank import SpaceBank
 from fallow.study.clock import Clock
 from fallow.study.fits import memory_enough
+from fallow.study.plan import recall_plan
 from fallow.study.pretraining.data import PretrainData
 from fallow.study.pretraining.fit import Lesson, Look
 from fallow.study.pretraining.judge import AFTER, BEFORE, Judge
@@ -249,16 +250,9 @@ class Pretraining:
 
     def _kept_plan(self) -> PretrainPlan | None:
         """Return the plan of the run that goes on: a plan depends on the clock, a result must not."""
-        path = self.run.path / "plan.json"
-        if not path.is_file():
+        kept = recall_plan(self.run, self.data.fingerprint(), self.decisions)
+        if kept is None:
             return None
-        kept = read_json(path)
-        if kept["data"] != self.data.fingerprint():
-            raise RunError(
-                f"the images or labels changed since '{self.run.path}' was started: start a new run, or bring them back"
-            )
-        for made in kept["decisions"]:
-            self.decisions.add(Decision.from_json(made))
         for note in kept["notes"]:
             self.tell(note)
         return PretrainPlan.from_json(kept["plan"])
@@ -270,7 +264,7 @@ class Pretraining:
             "decisions": self.decisions.to_json(),
             "notes": list(self.notes),
         }
-        write_json(self.run.path / "plan.json", kept)
+        write_json(self.run.plan, kept)
         write_json(self.run.decisions, self.decisions.to_json())
         note_elapsed(self.run.path, "plan", self.clock.elapsed)
 
