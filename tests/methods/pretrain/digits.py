@@ -28,6 +28,11 @@ def pixels(count: int = 1797, side: int = 8) -> NDArray[np.uint8]:
     return np.ascontiguousarray(rgb.repeat(side // 8, 1).repeat(side // 8, 2))
 
 
+def labels(count: int) -> tuple[Tensor, Tensor]:
+    """Return the rows of the first so many digits, and what they are."""
+    return torch.arange(count), torch.from_numpy(load_digits().target[:count]).long()
+
+
 def network(name: str = "small_resnet_8", size: int = 8) -> Network:
     return from_backbone(create_backbone(name, size=size), nn.Identity(), size)
 
@@ -49,9 +54,19 @@ def make_loop(
     torch.manual_seed(11)
     of = of or network(size=size)
     method = pretrain_method(method, **(options or {})) if isinstance(method, str) else method
-    nothing = torch.zeros(0, dtype=torch.long)
-    stuff = Material(pixels(count, size), nothing, nothing, torch.arange(count))
-    method.build(FeatureInfo(dim), count, 0, settings.steps, settings.unlabeled_batch, token_info(of))
+    stuff = Material(pixels(count, size), *labels(0), torch.arange(count))
+    if method.views.labeled:  # half of the images are labeled, and half of a batch
+        half, known_rows = settings.unlabeled_batch // 2, count // 2
+        stuff = Material(pixels(count, size), *labels(known_rows), torch.arange(known_rows, count))
+        settings = replace(settings, batch_size=half, unlabeled_batch=settings.unlabeled_batch - half)
+    method.build(
+        FeatureInfo(dim),
+        count,
+        10 if method.views.labeled else 0,
+        settings.steps,
+        settings.batch_size + settings.unlabeled_batch,
+        token_info(of),
+    )
     if not norms:
         without_norms(method)
     if changes is None:

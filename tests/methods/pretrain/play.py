@@ -46,11 +46,17 @@ class Play:
         return value
 
 
-def bare(name: str, dim: int = 6, images: int = 200, batch: int = 5, **options: Any) -> PretrainMethod:
+def bare(
+    name: str,
+    dim: int = 6,
+    images: int = 200,
+    batch: int = 5,
+    **options: Any,
+) -> PretrainMethod:
     """Return a method without a projector: its loss is one of the vectors themselves."""
     torch.manual_seed(4)
     method = pretrain_method(name, **options)
-    method.build(FeatureInfo(dim), images, 0, STEPS, batch)
+    method.build(FeatureInfo(dim), images, 2 if method.views.labeled else 0, STEPS, batch)
     method.projector = Bare()
     return method
 

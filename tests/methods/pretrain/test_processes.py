@@ -32,6 +32,12 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "lejepa": ("lejepa", {"slices": 8, "local_crops": 1}),
     "npid": ("npid", {}),
     "supcon": ("supcon", {}),
+    "triplet": ("triplet", {}),
+    "multi_similarity": ("multi_similarity", {}),
+    "circle": ("circle", {}),
+    "soft_nn": ("soft_nn", {}),
+    "lifted": ("lifted", {}),
+    "pn": ("pn", {}),
 }
 ALONE = {"mae", "rotnet"}
 """Methods whose loss of an image depends on no other image."""

@@ -301,7 +301,6 @@ def test_npid_tells_an_image_from_all_others_in_its_memory_and_remembers() -> No
 @pytest.mark.parametrize("labels", [[], [0, 0, 1]], ids=["no labels", "labels"])
 def test_supcon_is_the_mean_over_all_views_of_the_own_class(labels: list[int]) -> None:
     method = bare("supcon")
-    method.n_classes = 2
     known, pool = vectors(2, n=3, seed=1), vectors(2, n=4, seed=2)
     shown = known if labels else []
     batch = Batch(torch.tensor([0, 9, 4, 7]), tuple(shown), tuple(pool), torch.tensor(labels))

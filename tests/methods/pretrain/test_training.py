@@ -30,6 +30,8 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("moco", {}, {"queue": 20}),
     ("swav", {}, {**FEW_CROPS, "queue": 16, "queue_from": 0.3}),
     ("dino", {"accumulate": 2}, FEW_CROPS),
+    ("supcon", {}, {}),
+    ("triplet", {}, {}),
 ]
 
 

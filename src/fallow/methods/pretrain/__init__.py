@@ -12,11 +12,13 @@ from fallow.methods.pretrain.byol import BYOL
 from fallow.methods.pretrain.dino import DINO
 from fallow.methods.pretrain.lejepa import LeJEPA
 from fallow.methods.pretrain.mae import MAE
+from fallow.methods.pretrain.metric import PN, Circle, MultiSimilarity, Triplet
 from fallow.methods.pretrain.moco import MoCo
 from fallow.methods.pretrain.npid import NPID
 from fallow.methods.pretrain.rotnet import RotNet
 from fallow.methods.pretrain.simclr import SimCLR
 from fallow.methods.pretrain.simsiam import SimSiam
+from fallow.methods.pretrain.soft_neighbors import Lifted, SoftNN
 from fallow.methods.pretrain.supcon import SupCon
 from fallow.methods.pretrain.swav import SwAV
 from fallow.methods.pretrain.vicreg import VICReg
@@ -33,6 +35,12 @@ _KINDS: tuple[type[PretrainMethod], ...] = (
     MAE,
     LeJEPA,
     SupCon,
+    Triplet,
+    MultiSimilarity,
+    Circle,
+    SoftNN,
+    Lifted,
+    PN,
     NPID,
     RotNet,
 )
@@ -71,18 +79,24 @@ __all__ = [
     "DINO",
     "MAE",
     "NPID",
+    "PN",
     "PRETRAIN",
     "BarlowTwins",
+    "Circle",
     "LeJEPA",
+    "Lifted",
     "MoCo",
+    "MultiSimilarity",
     "PretrainContext",
     "PretrainMethod",
     "RotNet",
     "SimCLR",
     "SimSiam",
+    "SoftNN",
     "SupCon",
     "SwAV",
     "Teacher",
+    "Triplet",
     "VICReg",
     "options_of",
     "pretrain_infos",
