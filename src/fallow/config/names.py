@@ -24,6 +24,8 @@ PRETRAIN_METHODS = (
     "lejepa",
     "npid",
     "rotnet",
+    "clusterfit",
+    "distill",
 )
 """Methods that learn from images alone."""
 LOGGERS = ("jsonl", "tensorboard", "wandb", "mlflow")

@@ -66,6 +66,11 @@ class PretrainConfig(RunConfig):
         description=f"How the network learns: {', '.join(PRETRAIN_METHODS)}. auto: by images, network and budget. Its own "
         "values are set by --set options.NAME=VALUE.",
     )
+    teacher: str = Field(
+        "auto",
+        description="The frozen network that distill and clusterfit learn from: a timm name, or the folder of a run of fallow "
+        "pretrain. auto: the weights that learning starts from; of a network from scratch, the pretrained one at hand.",
+    )
     network: PretrainNetworkConfig = Field(
         default_factory=PretrainNetworkConfig, description="The network that learns."
     )

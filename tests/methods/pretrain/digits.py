@@ -66,6 +66,7 @@ def make_loop(
         settings.steps,
         settings.batch_size + settings.unlabeled_batch,
         token_info(of),
+        known=known(count, dim) if method.asks else None,
     )
     if not norms:
         without_norms(method)
@@ -80,6 +81,12 @@ def without_norms(module: nn.Module) -> None:
         if isinstance(child, nn.BatchNorm1d):
             setattr(module, name, nn.Identity())
         without_norms(child)
+
+
+def known(count: int, dim: int) -> Tensor:
+    """Return what a frozen network might say of so many digits: a few directions of their pixels."""
+    flat = torch.from_numpy(pixels(count).reshape(count, -1)).float() / 255
+    return flat @ torch.randn(flat.shape[1], dim, generator=torch.Generator().manual_seed(6)) / 8
 
 
 class NoNorm(nn.Module):

@@ -51,12 +51,13 @@ def bare(
     dim: int = 6,
     images: int = 200,
     batch: int = 5,
+    known: Tensor | None = None,
     **options: Any,
 ) -> PretrainMethod:
     """Return a method without a projector: its loss is one of the vectors themselves."""
     torch.manual_seed(4)
     method = pretrain_method(name, **options)
-    method.build(FeatureInfo(dim), images, 2 if method.views.labeled else 0, STEPS, batch)
+    method.build(FeatureInfo(dim), images, 2 if method.views.labeled else 0, STEPS, batch, known=known)
     method.projector = Bare()
     return method
 

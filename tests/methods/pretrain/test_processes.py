@@ -39,7 +39,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "lifted": ("lifted", {}),
     "pn": ("pn", {}),
 }
-ALONE = {"mae", "rotnet"}
+ALONE = {"mae", "rotnet", "clusterfit", "distill"}
 """Methods whose loss of an image depends on no other image."""
 
 

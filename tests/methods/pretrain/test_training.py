@@ -32,6 +32,8 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("dino", {"accumulate": 2}, FEW_CROPS),
     ("supcon", {}, {}),
     ("triplet", {}, {}),
+    ("distill", {}, {}),
+    ("clusterfit", {}, {}),
 ]
 
 

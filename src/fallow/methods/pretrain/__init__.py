@@ -9,7 +9,9 @@ from fallow.methods.base import MethodInfo, options_of
 from fallow.methods.pretrain.barlow_twins import BarlowTwins
 from fallow.methods.pretrain.base import PretrainContext, PretrainMethod, Teacher
 from fallow.methods.pretrain.byol import BYOL
+from fallow.methods.pretrain.clusterfit import ClusterFit
 from fallow.methods.pretrain.dino import DINO
+from fallow.methods.pretrain.distill import Distill
 from fallow.methods.pretrain.lejepa import LeJEPA
 from fallow.methods.pretrain.mae import MAE
 from fallow.methods.pretrain.metric import PN, Circle, MultiSimilarity, Triplet
@@ -43,6 +45,8 @@ _KINDS: tuple[type[PretrainMethod], ...] = (
     PN,
     NPID,
     RotNet,
+    ClusterFit,
+    Distill,
 )
 PRETRAIN: dict[str, type[PretrainMethod]] = {kind.info.name: kind for kind in _KINDS}
 """Pretraining methods by name."""
@@ -83,6 +87,8 @@ __all__ = [
     "PRETRAIN",
     "BarlowTwins",
     "Circle",
+    "ClusterFit",
+    "Distill",
     "LeJEPA",
     "Lifted",
     "MoCo",

@@ -90,6 +90,8 @@ class PretrainMethod(Method):
             near it for long while they learn.
         needs_tokens: Whether it needs a vision transformer.
         several_sizes: Whether its views have several sizes.
+        asks: Whose vectors of the images it learns from, handed to `build` as ``known``: those of the network that learning starts
+            from (``start``), of a frozen one that may be another (``teacher``), or of none.
     """
 
     views: Views = Views(labeled=(), unlabeled=("first", "second"))
@@ -101,6 +103,7 @@ class PretrainMethod(Method):
     chance_is_final: ClassVar[bool] = True
     needs_tokens: ClassVar[bool] = False
     several_sizes: ClassVar[bool] = False
+    asks: ClassVar[Literal["", "start", "teacher"]] = ""
 
     n_images: int
     n_classes: int
@@ -108,6 +111,7 @@ class PretrainMethod(Method):
     batch_size: int
     tokens: TokenInfo | None = None
     size: int | None = None
+    known: Tensor | None = None
 
     def augmentations(
         self, size: int, *, gray: bool = False, flips: Sequence[str] = ("hflip",)
@@ -131,6 +135,7 @@ class PretrainMethod(Method):
         batch_size: int = 256,
         tokens: TokenInfo | None = None,
         size: int | None = None,
+        known: Tensor | None = None,
     ) -> None:
         """Make projectors, predictors, queues, prototypes.
 
@@ -142,9 +147,10 @@ class PretrainMethod(Method):
             batch_size: Images a step, over all processes.
             size: Side in pixels of the images; None: large enough for anything.
             tokens: How the network cuts images into tokens, from `fallow.models.token_info`; None: it does not.
+            known: What a frozen network says of each image as it is, (n_images, d) float, for methods that ask for it (`asks`).
 
         Raises:
-            ConfigError: The method cannot learn from so few images, or with this network.
+            ConfigError: The method cannot learn from so few images, or with this network, or misses what it asks for.
         """
         name = self.info.name
         if n_images < 2 or batch_size < 2:
@@ -155,9 +161,15 @@ class PretrainMethod(Method):
                 f"{name} hides parts of an image from a vision transformer, and this network is none: take a timm ViT, such "
                 "as vit_small_patch16_224, or another method"
             )
+        if self.asks and (known is None or len(known) != n_images):
+            raise ConfigError(
+                f"{name} learns from what a frozen network says of the images: give a vector of each of the {n_images} (known)"
+            )
         self.n_images, self.n_classes, self.total_steps = n_images, n_classes, total_steps
         self.batch_size, self.tokens, self.size = batch_size, tokens, size
+        self.known = known if self.asks else None
         self.make(feature_info.dim)
+        self.known = None  # what is needed of it later is a buffer
 
     @abstractmethod
     def make(self, dim: int) -> None:

@@ -32,6 +32,7 @@ class Lesson:
         pixels: Images to learn from, uint8 (n, s, s, 3).
         gray: They are gray.
         options: Values of the method's own.
+        known: What a frozen network says of each image, (n, d), where the method asks for it.
         progress: Who watches.
         tell: Takes a sentence that a person should read.
     """
@@ -39,6 +40,7 @@ class Lesson:
     pixels: NDArray[np.uint8]
     gray: bool
     options: dict[str, object] = field(default_factory=dict)
+    known: Tensor | None = None
     progress: Progress = silent
     tell: Callable[[str], None] | None = None
 
@@ -58,6 +60,11 @@ class Lesson:
             network, method, feed, settings, place=place, progress=self.progress, title=title, tell=self.tell
         )
 
+    def check(self, start: Backbone, plan: PretrainPlan) -> None:
+        """Make what can be made before a frozen network has seen the images: what cannot be had is told at once."""
+        if not pretrain_method(plan.method, **self.options).asks:
+            self.loop(start, plan)
+
     def _method(self, network: Network, dim: int, plan: PretrainPlan) -> PretrainMethod:
         settings = plan.settings
         with torch.random.fork_rng(devices=[]):  # the method's parts are the same whatever was drawn before
@@ -71,6 +78,7 @@ class Lesson:
                 batch_size=settings.unlabeled_batch,
                 tokens=token_info(network),
                 size=plan.network.size,
+                known=self.known,
             )
         return method
 

@@ -125,6 +125,7 @@ def _config(study: Pretraining, plan: PretrainPlan) -> str:
     network, settings = plan.network, plan.settings
     settled = {
         "method": plan.method,
+        **({"teacher": plan.teacher.name} if plan.teacher is not None and study.own is None else {}),
         "network.backbone": "auto" if study.own is not None else network.backbone,
         "network.size": network.size,
         "network.trainable": network.trainable,

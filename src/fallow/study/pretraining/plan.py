@@ -18,6 +18,7 @@ from fallow.record.decision import DecisionSource
 from fallow.study.bank import SpaceBank
 from fallow.study.plan import automatic_backbones, usual_size
 from fallow.study.pretraining.data import PretrainData
+from fallow.study.pretraining.teacher import TeacherPlan
 from fallow.study.trained.network import NetworkPlan, scratch_size, untrained, usual_network
 from fallow.study.trained.recipe import precision_of
 from fallow.types import Json, JsonObject
@@ -46,6 +47,7 @@ class PretrainPlan:
         settings: How the steps are taken, and how many.
         flips: Flips of the views.
         seconds: What the steps may take.
+        teacher: The frozen network that the method learns from, where it asks for one.
     """
 
     network: NetworkPlan
@@ -53,6 +55,7 @@ class PretrainPlan:
     settings: LoopSettings
     flips: tuple[str, ...]
     seconds: float
+    teacher: TeacherPlan | None = None
 
     def to_json(self) -> JsonObject:
         """Return the plan as JSON."""
@@ -62,6 +65,7 @@ class PretrainPlan:
             "settings": self.settings.to_json(),
             "flips": list(self.flips),
             "seconds": self.seconds,
+            "teacher": None if self.teacher is None else dict(vars(self.teacher)),
         }
 
     @classmethod
@@ -73,6 +77,7 @@ class PretrainPlan:
             LoopSettings.from_json(data["settings"]),
             tuple(data["flips"]),
             data["seconds"],
+            TeacherPlan(**data["teacher"]) if data.get("teacher") else None,
         )
 
 

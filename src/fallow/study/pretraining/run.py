@@ -43,6 +43,7 @@ from fallow.study.pretraining.plan import (
     PretrainPlan,
     steps_for,
 )
+from fallow.study.pretraining.teacher import known_of, plan_teacher
 from fallow.study.stage import Stage, note_elapsed
 
 _FIT, _TIMED = "pretrain", 1000
@@ -110,6 +111,7 @@ class Pretraining:
         plan = kept
         if plan is None:
             plan = self._unmeasured(planner, network, start, lesson)
+        lesson = replace(lesson, known=known_of(self, plan, start))
         judge = Judge(data, self.bank, network.size, self.config.seed, partial(lesson.noised, plan))
         began = time.monotonic()
         before = judge.judge(BEFORE, start)
@@ -170,15 +172,18 @@ class Pretraining:
     def _lesson(self, size: int) -> Lesson:
         gray = self.data.audit.channels == "gray"
         pixels = self.pixels(self.data.pool_ids, size)
-        return Lesson(pixels, gray, dict(self.config.options), self.screen.progress, self.screen.note)
+        return Lesson(
+            pixels, gray, dict(self.config.options), progress=self.screen.progress, tell=self.screen.note
+        )
 
     def _unmeasured(self, planner: Planner, network: Any, start: Backbone, lesson: Lesson) -> PretrainPlan:
         """Return the plan as far as no clock is needed."""
         batch = planner.batch(network)
         shape = from_backbone(start, _nothing(), network.size)
         method = planner.method(network, batch, token_info(shape) is not None)
-        plan = PretrainPlan(network, method, planner.settings(network, batch, _TIMED), planner.flips(), 0.0)
-        lesson.loop(start, plan)  # what cannot be made is told before anything is embedded
+        settings, teacher = planner.settings(network, batch, _TIMED), plan_teacher(planner, network, method)
+        plan = PretrainPlan(network, method, settings, planner.flips(), 0.0, teacher)
+        lesson.check(start, plan)  # what cannot be made is told before anything is embedded
         return plan
 
     def _measured(
@@ -244,9 +249,8 @@ class Pretraining:
                     f"The budget of {asked.budget} holds {max(fits, 0)} steps; {LEAST_STEPS} were taken all the same."
                 )
         seconds = max(left(), steps * step)
-        return PretrainPlan(
-            network, plan.method, planner.settings(network, batch, steps), plan.flips, seconds
-        )
+        settings = planner.settings(network, batch, steps)
+        return replace(plan, network=network, settings=settings, seconds=seconds)
 
     def _kept_plan(self) -> PretrainPlan | None:
         """Return the plan of the run that goes on: a plan depends on the clock, a result must not."""
