@@ -26,8 +26,15 @@ PRETRAIN_METHODS = (
     "rotnet",
     "clusterfit",
     "distill",
+    "supcon",
+    "triplet",
+    "multi_similarity",
+    "circle",
+    "soft_nn",
+    "lifted",
+    "pn",
 )
-"""Methods that learn from images alone."""
+"""Methods of `fallow pretrain`; the last ones learn from labels too."""
 LOGGERS = ("jsonl", "tensorboard", "wandb", "mlflow")
 
 

@@ -118,6 +118,8 @@ class PretrainWatch(Watch):
 
     def _where(self, offset: int) -> str:
         shown = self._images[offset].tolist()
+        if not shown:  # labeled images alone are learned from
+            return ""
         return f" (images {', '.join(map(str, shown[:5]))}{' ...' if len(shown) > 5 else ''} of the pool)"
 
     def _measure_vectors(self) -> dict[str, float]:
@@ -210,7 +212,7 @@ _RANK_FALLS = (
 @torch.no_grad()
 def _views_apart(batch: Batch) -> float | None:
     """Return the mean difference of the pixels of two views; None: there are no two of one size."""
-    views = batch.unlabeled
+    views = batch.unlabeled or batch.labeled
     if len(views) < 2 or views[0].shape != views[1].shape or not len(views[0]):
         return None
     return float((views[0] - views[1]).abs().mean())

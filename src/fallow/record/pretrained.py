@@ -49,6 +49,7 @@ class PretrainRecord:
         trainable: What of it changed: ``last`` blocks or ``all``.
         size: Side in pixels of the images that it saw.
         images: Images that it learned from.
+        labels: How many of them it learned from with their labels; none of these judges.
         judged: Labeled images that were held out of training and that it was judged on.
         test: Images of ``test/``, which were not touched.
         classes: Number of classes of the judged images.
@@ -91,6 +92,7 @@ class PretrainRecord:
     findings: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
     skipped: int = 0
+    labels: int = 0
 
     def to_json(self) -> JsonObject:
         """Return the record as a JSON object."""

@@ -123,7 +123,8 @@ def pretrain_lines(record: PretrainRecord) -> list[Line]:
 
 
 def _counts(record: PretrainRecord) -> str:
-    parts = [f"{record.images:,} images learned from"]
+    told = f", {record.labels:,} with their labels" if record.labels else ""
+    parts = [f"{record.images:,} images learned from{told}"]
     parts += [f"{record.judged:,} labeled ones judge"] if record.judged else []
     parts += [f"{record.test:,} test images untouched"] if record.test else []
     return " · ".join(parts)

@@ -16,8 +16,8 @@ from fallow.study.pretraining.data import PretrainData
 from tests.study.digits import write_digits
 
 
-def _data(folder: Path) -> PretrainData:
-    return PretrainData.build(audit(open_source(str(folder))), 0, DecisionLog())
+def _data(folder: Path, method: str = "auto") -> PretrainData:
+    return PretrainData.build(audit(open_source(str(folder))), 0, DecisionLog(), method)
 
 
 def test_a_flat_folder_is_enough_and_nothing_is_held_out(tmp_path: Path) -> None:
@@ -92,3 +92,33 @@ def test_a_class_with_one_label_does_not_judge(tmp_path: Path) -> None:
     assert data.left_out == ("7",)
     assert data.classes == ("0", "1", "4")
     assert len(data.y) == 9
+
+
+def test_where_labels_are_learned_from_half_of_them_judge_and_the_others_teach(tmp_path: Path) -> None:
+    write_digits(tmp_path, labels=6, pool=5, test=3)
+    file = next((tmp_path / "train" / "0").iterdir())
+    shutil.copy(file, tmp_path / "unlabeled" / "copy.png")
+    data, without = _data(tmp_path, "supcon"), _data(tmp_path, "simclr")
+    assert not {*data.pool_ids} & {*data.judge_ids, *data.test_ids}
+    assert (len(data.judge_ids), data.labels) == (12, 12)
+    names = sorted(p.name for p in (tmp_path / "train").iterdir())
+    for image, label in zip(data.pool_ids, data.taught.tolist(), strict=True):
+        part = image.split("/")
+        assert (part[0] == "train") == (label >= 0)
+        assert label < 0 or part[1] == names[label]
+    assert (len(without.judge_ids), without.labels) == (24, 0)
+    assert data.fingerprint() != without.fingerprint()
+
+
+def test_members_of_a_group_that_judges_do_not_teach(tmp_path: Path) -> None:
+    write_digits(tmp_path / "images", labels=8, pool=0, test=0)
+    files = sorted((tmp_path / "images").rglob("*.png"))
+    lines = ["path,label,group"]
+    lines += [
+        f"{f.relative_to(tmp_path)},{f.parent.name},{number % 8 // 2}" for number, f in enumerate(files)
+    ]
+    (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
+    data = _data(tmp_path / "list.csv", "triplet")
+    groups = dict(zip(data.table.ids(), data.table.images["group"].to_pylist(), strict=True))
+    assert data.labels > 0
+    assert not {groups[i] for i in data.pool_ids} & {groups[i] for i in data.judge_ids}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from fallow.errors import ConfigError, DataError, RunError
 from fallow.models import load_backbone
 from fallow.models.engines import make_engine
 from fallow.record import Interval
+from fallow.study.pretraining.data import PretrainData
 from fallow.study.pretraining.judge import Judge
 from tests.study.digits import without_times, write_digits
 
@@ -125,7 +128,7 @@ class _Stopped(BaseException):
     pass
 
 
-@pytest.mark.parametrize("method", ["simclr", "moco", "swav"])
+@pytest.mark.parametrize("method", ["simclr", "moco", "swav", "supcon"])
 def test_stopped_and_resumed_is_as_uninterrupted(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +178,48 @@ def test_labels_and_test_images_change_nothing_that_is_learned(tmp_path: Path) -
         file.unlink()
     learn(data, tmp_path / "two")
     assert_equal(weights(tmp_path / "one"), weights(tmp_path / "two"))
+
+
+def test_labels_that_judge_change_nothing_that_is_learned_of_labels_and_those_that_teach_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_digits(tmp_path / "data", labels=6, pool=10, test=2)
+    asked = {"method": "supcon", "set": {"optimization.steps": 4}}
+    one = learn(data, tmp_path / "one", **asked)
+    assert (one.record.labels, one.record.images, one.record.judged) == (12, 52, 12)
+    assert "labels" in (tmp_path / "one" / "config.yaml").read_text()
+    assert "12 with their labels" in (tmp_path / "one" / "report.html").read_text()
+    build = PretrainData.build
+
+    def shifted(*given: Any, who: str) -> PretrainData:
+        made = build(*given)
+        if who == "judge":
+            return replace(made, y=np.roll(made.y, 1))
+        return replace(made, taught=np.where(made.taught >= 0, (made.taught + made.taught % 2) % 4, -1))
+
+    for who in ("judge", "teach"):
+        monkeypatch.setattr(PretrainData, "build", partial(shifted, who=who))
+        learn(data, tmp_path / who, **asked)
+    assert_equal(
+        weights(tmp_path / "one", _learned(tmp_path / "one")),
+        weights(tmp_path / "judge", _learned(tmp_path / "judge")),
+    )
+    assert not torch.equal(
+        weights(tmp_path / "one", _learned(tmp_path / "one"))["stem.weight"],
+        weights(tmp_path / "teach", _learned(tmp_path / "teach"))["stem.weight"],
+    )
+
+
+def _learned(run: Path) -> str:
+    """Return where the trained network is: evidence that it is worse puts it beside the model."""
+    return "trained" if (run / "trained").is_dir() else "model"
+
+
+@pytest.mark.parametrize("method", ["supcon", "pn"])
+def test_labeled_images_alone_teach_too(method: str, tmp_path: Path) -> None:
+    data = write_digits(tmp_path / "data", labels=12, pool=0, test=0)
+    record = learn(data, tmp_path / "run", method=method).record
+    assert (record.labels, record.images, record.judged) == (24, 24, 24)
 
 
 class Own(nn.Module):
@@ -227,6 +272,10 @@ def test_what_cannot_be_is_told_in_a_sentence_and_leaves_no_run(tmp_path: Path) 
         learn(data, tmp_path / "run", set={"options.temperatur": 0.1})
     with pytest.raises(ConfigError, match="vision transformer"):
         learn(data, tmp_path / "run", method="mae")
+    with pytest.raises(
+        ConfigError, match="labels of two classes or more, and those it may learn from have 0"
+    ):
+        learn(data / "unlabeled", tmp_path / "run", method="supcon")
     with pytest.raises(ConfigError, match="no pretrained weights"):
         learn(data, tmp_path / "run", set={"network.init": "pretrained"})
     with pytest.raises(ConfigError, match="no gradient"):

@@ -1,4 +1,4 @@
-"""Who is learned from and who judges: images that judge, and whatever belongs to them, are never learned from."""
+"""Who is learned from, with its label or without, and who judges: what judges, and whatever belongs to it, is never learned from."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fallow.data import Audit, ImageReader, ImageTable, assign_folds, check_images
 from fallow.errors import DataError
+from fallow.methods import PRETRAIN
 from fallow.record import Counts, Decision, DecisionLog
 from fallow.study.rung import ImageSet
 
@@ -19,6 +20,10 @@ _A_CLASS, _SHARE, _MOST = 10, 0.2, 2000
 which more of them tell little more."""
 _ALL = 0.9
 """Where they would be nearly all of the labeled ones, they are all of them."""
+_TEACH = (
+    "{} learns from the labels of images that do not judge; an image without a label is a class of its own, whose views belong to "
+    "nobody else's."
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class PretrainData:
         classes: Names of the classes that can be told apart; empty where nothing can.
         groups: What the judging images belong to; each to itself where nothing is known.
         test_ids: Images of ``test/``: nobody looks at them.
+        taught: Of each image that is learned from the class that goes with it, by number, (pool,); -1: none. All are -1 where the
+            method learns from no labels.
         left_out: Classes with one label, which cannot take part in judging.
     """
 
@@ -47,11 +54,19 @@ class PretrainData:
     classes: tuple[str, ...]
     groups: tuple[str, ...]
     test_ids: tuple[str, ...]
+    taught: NDArray[np.int64]
     left_out: tuple[str, ...] = ()
 
     @classmethod
-    def build(cls, audit: Audit, seed: int, decisions: DecisionLog) -> PretrainData:
+    def build(cls, audit: Audit, seed: int, decisions: DecisionLog, method: str = "auto") -> PretrainData:
         """Take the audited table apart.
+
+        Args:
+            audit: The data.
+            seed: Draws who judges.
+            decisions: Where it is written down.
+            method: How the network will learn. Where that takes labels, half of them at most judge, and the others are learned from;
+                ``auto`` never takes any.
 
         Raises:
             DataError: There are fewer than two images to learn from.
@@ -60,7 +75,8 @@ class PretrainData:
         table = audit.table
         group = dict(zip(table.ids(), table.images["group"].to_pylist(), strict=True))
         val, train, test = table.labels("val"), table.labels("train"), table.ids("test")
-        held = _held_out(train, val, group, len(table) - len(test), seed, decisions)
+        teaches = method in PRETRAIN and bool(PRETRAIN[method].views.labeled)
+        held = _held_out(train, val, group, len(table) - len(test), seed, decisions, teaches)
         apart = {group[i] for i in (*held, *test) if group[i] is not None}
         out = {*held, *test}
         pool = tuple(i for i in table.ids() if i not in out and (group[i] is None or group[i] not in apart))
@@ -70,6 +86,11 @@ class PretrainData:
                 "judge are never learned from; give more images, with or without labels"
             )
         labels = {**train, **val}
+        taught = _taught(pool, labels if teaches else {})
+        if teaches:
+            count = int((taught >= 0).sum())
+            evidence = {"classes": int(taught.max()) + 1, "without_label": len(pool) - count}
+            decisions.add(Decision("labels.learned", count, "rule", _TEACH.format(method), dict(evidence)))
         counted = Counter(labels[i] for i in held)
         single = tuple(sorted(name for name, n in counted.items() if n < 2))
         classes = tuple(sorted(name for name, n in counted.items() if n >= 2))
@@ -80,7 +101,7 @@ class PretrainData:
         y = np.array([index[labels[i]] for i in judges], np.int64)
         groups = tuple(group[i] or i for i in judges)
         reader = ImageReader(audit.source, table, audit.scale)
-        return cls(audit, table, reader, pool, judges, y, classes, groups, tuple(test), single)
+        return cls(audit, table, reader, pool, judges, y, classes, groups, tuple(test), taught, single)
 
     def images(self, ids: tuple[str, ...]) -> ImageSet:
         """Return ``ids`` as images that can be read."""
@@ -88,14 +109,19 @@ class PretrainData:
 
     @property
     def counts(self) -> Counts:
-        """How many images of each kind take part: those that judge are the labeled ones."""
+        """How many images of each kind take part: those that judge, or are learned from with their labels, are the labeled ones."""
         return Counts(
-            labeled=len(self.judge_ids),
-            unlabeled=len(self.pool_ids),
+            labeled=len(self.judge_ids) + self.labels,
+            unlabeled=len(self.pool_ids) - self.labels,
             test=len(self.test_ids),
             classes=len(self.classes),
             skipped=len(self.audit.skipped),
         )
+
+    @property
+    def labels(self) -> int:
+        """How many images are learned from with their labels."""
+        return int((self.taught >= 0).sum())
 
     def fingerprint(self) -> str:
         """Return a hash of all that a result depends on."""
@@ -106,6 +132,8 @@ class PretrainData:
             digest.update(b"\n")
         digest.update("\0".join(self.groups).encode(errors="surrogateescape"))
         digest.update(self.y.tobytes())
+        if self.labels:
+            digest.update(self.taught.tobytes())
         return digest.hexdigest()
 
 
@@ -116,6 +144,7 @@ def _held_out(
     images: int,
     seed: int,
     decisions: DecisionLog,
+    teaches: bool,
 ) -> list[str]:
     """Return the labeled images that judge and are not learned from."""
     classes = {*train.values(), *val.values()}
@@ -133,10 +162,19 @@ def _held_out(
             f"Labeled images judge, {_A_CLASS} a class or {_SHARE:.0%} of all images, whichever is more, {_MOST:,} at most: "
             "they are not learned from, and no copy of them is."
         )
+        if teaches:
+            wanted = min(wanted, max(len(train) // 2, 1))
+            rule = f"Half of the labels at most judge, the others are learned from. {rule}"
         held = sorted({*val, *_drawn(train, group, wanted, seed)})
     evidence = {"labeled": len(train) + len(val), "images": images}
     decisions.add(Decision("judge.images", len(held), "rule", rule, dict(evidence)))
     return held
+
+
+def _taught(pool: tuple[str, ...], labels: dict[str, str]) -> NDArray[np.int64]:
+    """Return the class of each image by number, -1 where it has none."""
+    number = {name: c for c, name in enumerate(sorted({labels[i] for i in pool if i in labels}))}
+    return np.array([number[labels[i]] if i in labels else -1 for i in pool], np.int64)
 
 
 def _drawn(train: dict[str, str], group: dict[str, str | None], wanted: int, seed: int) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fallow.engine import Feed, Loop, Material, Place, derive, generator
+from fallow.engine import Feed, Loop, LoopSettings, Material, Place, derive, generator
 from fallow.methods import PretrainMethod, pretrain_method
 from fallow.models import Backbone, Network, from_backbone, token_info
 from fallow.record.rundir import append_line
@@ -32,6 +32,7 @@ class Lesson:
         pixels: Images to learn from, uint8 (n, s, s, 3).
         gray: They are gray.
         options: Values of the method's own.
+        taught: Class of each image by number, -1 where it has none, (n,), for methods that learn from labels.
         known: What a frozen network says of each image, (n, d), where the method asks for it.
         progress: Who watches.
         tell: Takes a sentence that a person should read.
@@ -40,6 +41,7 @@ class Lesson:
     pixels: NDArray[np.uint8]
     gray: bool
     options: dict[str, object] = field(default_factory=dict)
+    taught: NDArray[np.int64] | None = None
     known: Tensor | None = None
     progress: Progress = silent
     tell: Callable[[str], None] | None = None
@@ -48,12 +50,10 @@ class Lesson:
         self, start: Backbone, plan: PretrainPlan, place: Place | None = None, title: str = "pretrain"
     ) -> Loop:
         """Return the loop of a plan, from a copy of ``start``."""
-        settings, size = plan.settings, plan.network.size
+        size = plan.network.size
         network = from_backbone(start, nn.Identity(), size, trainable=plan.network.trainable)
         method = self._method(network, start.dim_at(size), plan)
-        everyone = torch.arange(len(self.pixels))
-        none = torch.zeros(0, dtype=torch.long)
-        material = Material(self.pixels, none, none, everyone)
+        material, settings = self._dealt(plan.settings, with_labels=bool(method.views.labeled))
         changes = method.augmentations(size, gray=self.gray, flips=plan.flips)
         feed = Feed(material, changes, method.views, settings)
         return Loop(
@@ -73,7 +73,7 @@ class Lesson:
             method.build(
                 FeatureInfo(dim),
                 len(self.pixels),
-                0,
+                0 if self.taught is None else int(self.taught.max()) + 1,
                 settings.steps,
                 batch_size=settings.unlabeled_batch,
                 tokens=token_info(network),
@@ -81,6 +81,21 @@ class Lesson:
                 known=self.known,
             )
         return method
+
+    def _dealt(self, settings: LoopSettings, *, with_labels: bool) -> tuple[Material, LoopSettings]:
+        """Return what is learned from, and the settings with the share of a batch that is labeled.
+
+        That is half of the batch or the share that labeled images have among all, whichever is more, but each image once.
+        """
+        everyone = np.arange(len(self.pixels))
+        taught = self.taught if with_labels and self.taught is not None else np.full(len(everyone), -1)
+        known, others = everyone[taught >= 0], everyone[taught < 0]
+        batch = settings.unlabeled_batch
+        share = max(batch // 2, round(batch * len(known) / len(everyone)))
+        labeled = batch if not len(others) else min(share, len(known), batch - 1)
+        rows, pool = torch.from_numpy(known), torch.from_numpy(others)
+        material = Material(self.pixels, rows, torch.from_numpy(taught[known]), pool)
+        return material, replace(settings, batch_size=labeled, unlabeled_batch=batch - labeled)
 
     def noised(self, plan: PretrainPlan, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return one view of some images as the method changes them first, uint8 (n, s, s, 3); the same whenever asked."""

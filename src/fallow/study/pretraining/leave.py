@@ -45,7 +45,7 @@ def leave(
     difference = judge.difference()
     finding = finding_of(difference)
     began = "the pretrained network" if not plan.network.scratch else "the untrained network"
-    said = verdict(difference, began, len(study.data.pool_ids), judge.few)
+    said = verdict(difference, began, len(study.data.pool_ids), judge.few, study.data.labels)
     settings = plan.settings
     if steps < settings.steps:
         slow = study.stage.cut(_CUT) is not None
@@ -83,6 +83,7 @@ def leave(
         trainable=plan.network.trainable,
         size=plan.network.size,
         images=len(study.data.pool_ids),
+        labels=study.data.labels,
         judged=len(study.data.judge_ids),
         test=len(study.data.test_ids),
         classes=len(study.data.classes),
@@ -168,7 +169,7 @@ def _card(
         f"# {name}, {what}",
         "",
         f"Made by fallow {__version__}: `{plan.method}`, {steps:,} steps of {plan.settings.unlabeled_batch} images at "
-        f"{plan.network.size} pixels, no labels.",
+        f"{plan.network.size} pixels, {f'with the labels of {study.data.labels:,}' if study.data.labels else 'no labels'}.",
         "",
         f"**{said}**",
     ]

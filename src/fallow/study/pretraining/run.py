@@ -131,7 +131,7 @@ class Pretraining:
         write_json(self.run.audit, found.to_json())
         for decision in found.decisions:
             self.decisions.add(decision)
-        self.data = data = PretrainData.build(found, self.config.seed, self.decisions)
+        self.data = data = PretrainData.build(found, self.config.seed, self.decisions, self.config.method)
         data.table.write(self.run.splits)
         self.screen.start(self.named or found.source.describe(), data.counts)
         if data.left_out and data.classes:
@@ -172,9 +172,8 @@ class Pretraining:
     def _lesson(self, size: int) -> Lesson:
         gray = self.data.audit.channels == "gray"
         pixels = self.pixels(self.data.pool_ids, size)
-        return Lesson(
-            pixels, gray, dict(self.config.options), progress=self.screen.progress, tell=self.screen.note
-        )
+        options, taught, screen = dict(self.config.options), self.data.taught, self.screen
+        return Lesson(pixels, gray, options, taught, progress=screen.progress, tell=screen.note)
 
     def _unmeasured(self, planner: Planner, network: Any, start: Backbone, lesson: Lesson) -> PretrainPlan:
         """Return the plan as far as no clock is needed."""

@@ -18,7 +18,7 @@ def finding_of(difference: Interval | None) -> Finding:
     return "worse" if difference.high < 0 else "no difference"
 
 
-def verdict(difference: Interval | None, start: str, images: int, few: str = "") -> str:
+def verdict(difference: Interval | None, start: str, images: int, few: str = "", labels: int = 0) -> str:
     """Return the verdict.
 
     Args:
@@ -26,6 +26,7 @@ def verdict(difference: Interval | None, start: str, images: int, few: str = "")
         start: What the network was before, in words.
         images: Images it learned from.
         few: Why labels could not decide, to be read behind "not decidable".
+        labels: How many of the images it learned from with their labels.
     """
     finding = finding_of(difference)
     if difference is None:
@@ -35,7 +36,7 @@ def verdict(difference: Interval | None, start: str, images: int, few: str = "")
     if finding == "better":
         return (
             f"Better: a linear probe on the features is right {points:.1f} points more often than on those of {start} {interval}, "
-            f"after learning from {images:,} images without their labels."
+            f"after learning from {images:,} images {_with(labels)}."
         )
     if finding == "worse":
         return (
@@ -47,3 +48,7 @@ def verdict(difference: Interval | None, start: str, images: int, few: str = "")
         f"No difference that can be shown: a linear probe on the features is right {abs(points):.1f} points {direction} often than "
         f"on those of {start} {interval}."
     )
+
+
+def _with(labels: int) -> str:
+    return f"with the labels of {labels:,}, none of which judges" if labels else "without their labels"
