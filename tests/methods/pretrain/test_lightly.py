@@ -41,7 +41,10 @@ def test_simsiam() -> None:
 
 
 def test_swav() -> None:
-    method, theirs = bare("swav", out=6, prototypes=4, local_crops=2, queue=0), losses.SwaVLoss()
+    method, theirs = (
+        bare("swav", out=6, prototypes=4, epsilon=0.05, local_crops=2, queue=0),
+        losses.SwaVLoss(),
+    )
     directions = method.prototypes.weight.detach()
 
     def reference(v: list[Tensor]) -> Tensor:
