@@ -20,6 +20,8 @@ PRETRAIN_METHODS = (
     "moco",
     "swav",
     "dino",
+    "ibot",
+    "msn",
     "mae",
     "lejepa",
     "npid",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fallow.engine.ema import Ema
 from fallow.methods import Batch, Method, Step, Teacher, TeacherKind
-from fallow.models import encode_tokens
+from fallow.models import encode_tokens, pool_tokens
 
 
 class Student(Protocol):
@@ -98,9 +98,14 @@ class LoopContext:
 
     def tokens(self, images: Tensor, *, of_teacher: bool = False, **hiding: Tensor | None) -> Tensor:
         """Return the tokens of images, some of them hidden."""
-        return encode_tokens(
-            self._average().network if of_teacher else self._trainee.network, images, **hiding
-        )
+        return encode_tokens(self._network(of_teacher), images, **hiding)
+
+    def pooled(self, tokens: Tensor, *, of_teacher: bool = False) -> Tensor:
+        """Return the features that the network makes of tokens."""
+        return pool_tokens(self._network(of_teacher), tokens)
+
+    def _network(self, of_teacher: bool) -> nn.Module:
+        return self._average().network if of_teacher else self._trainee.network
 
     def _average(self) -> Trainee:
         """Return the moving average, its BatchNorms in the mode that the method asks for."""

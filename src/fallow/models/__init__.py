@@ -41,7 +41,7 @@ from fallow.models.network import (
 from fallow.models.own import from_module
 from fallow.models.preprocess import Preprocess
 from fallow.models.small import SMALL_RESNET, SMALL_STEM
-from fallow.models.tokens import TokenInfo, accept_sizes, encode_tokens, token_info
+from fallow.models.tokens import TokenInfo, accept_sizes, encode_tokens, pool_tokens, token_info
 from fallow.models.trunk import Cut, TailNetwork, find_cut, trunk_backbone
 from fallow.models.views import FLIP, VIEWS, apply_view, view_indices
 from fallow.models.weights import WeightsSource, load_strict, read_state, resolve_weights
@@ -95,6 +95,7 @@ __all__ = [
     "network_classifier",
     "one_hot",
     "pick_device",
+    "pool_tokens",
     "read_state",
     "rebuild_backbone",
     "resolve_weights",

@@ -79,6 +79,19 @@ def encode_tokens(
     return found
 
 
+def pool_tokens(network: nn.Module, tokens: Tensor) -> Tensor:
+    """Return the features (n, dim) that a network makes of its last tokens: the class token, or the mean of the parts.
+
+    Args:
+        network: Of which `token_info` knows.
+        tokens: What `encode_tokens` returned.
+    """
+    module = _transformer(network)
+    assert module is not None, "token_info says which networks have tokens"
+    found: Tensor = module.forward_head(tokens, pre_logits=True)
+    return found
+
+
 def accept_sizes(network: nn.Module) -> None:
     """Let a vision transformer take images of several sizes, position embedding resampled; its weights stay as they are."""
     module = _transformer(network)

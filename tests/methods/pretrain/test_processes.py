@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fallow.engine import Loop, LoopSettings, make_fabric
 from fallow.methods import PRETRAIN
-from tests.methods.pretrain.digits import NoNorm, make_loop, weights
+from tests.methods.pretrain.digits import NoNorm, make_loop, network, weights
 from tests.processes import in_processes
 
 RUN = LoopSettings(
@@ -27,10 +27,13 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "simsiam": ("simsiam", {}),
     "moco": ("moco", {}),
     "moco 3": ("moco", {"version": 3}),
-    "swav": ("swav", {**CROPS, "queue": 24, "queue_from": 0.3}),
+    "swav": ("swav", {**CROPS, "queue": 24, "queue_from": 1}),
     "dino": ("dino", CROPS),
     "lejepa": ("lejepa", {"slices": 8, "local_crops": 1}),
     "npid": ("npid", {}),
+    "ibot": ("ibot", CROPS),
+    "msn": ("msn", {**CROPS, "missing": 0.5}),
+    "msn balanced": ("msn", {**CROPS, "balance": True}),
     "supcon": ("supcon", {}),
     "triplet": ("triplet", {}),
     "multi_similarity": ("multi_similarity", {}),
@@ -54,7 +57,13 @@ def turned(times: int, side: int) -> Callable[[Tensor, torch.Generator], tuple[T
     return change
 
 
-VIEWS = {"first": turned(0, 8), "second": turned(1, 8), "local": turned(2, 6)}
+VIEWS = {
+    "first": turned(0, 8),
+    "second": turned(1, 8),
+    "local": turned(2, 6),
+}
+LARGER = {"first": turned(0, 48), "second": turned(1, 48), "local": turned(2, 32)}
+"""For transformers: three by three parts, and two by two."""
 
 
 def learn(rank: int, count: int) -> dict[str, Any]:
@@ -66,9 +75,10 @@ def learn(rank: int, count: int) -> dict[str, Any]:
     for label, (name, options) in METHODS.items():
         torch.manual_seed(5)
         fabric = make_fabric(RUN, "cpu")
-        loop = make_loop(
-            name, RUN, count=30, of=NoNorm(), changes=VIEWS, options=options, norms=False, fabric=fabric
-        )
+        of: dict[str, Any] = {"of": NoNorm(), "changes": VIEWS}
+        if PRETRAIN[name].needs_tokens:
+            of = {"of": network("test_vit", 48), "dim": 64, "size": 48, "changes": LARGER}
+        loop = make_loop(name, RUN, count=30, options=options, norms=False, fabric=fabric, **of)
         assert loop.fabric.world_size == count
         gradients, clip = [], loop.fabric.clip_gradients
 

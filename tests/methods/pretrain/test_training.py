@@ -21,6 +21,8 @@ FEW_CROPS = {"local_crops": 1}
 OPTIONS: dict[str, dict[str, Any]] = {
     "swav": {**FEW_CROPS, "queue": 16},
     "dino": FEW_CROPS,
+    "ibot": FEW_CROPS,
+    "msn": FEW_CROPS,
     "mae": {"depth": 1},
     "lejepa": {**FEW_CROPS, "slices": 16},
 }
@@ -28,8 +30,10 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("simclr", {"optimizer": "lars", "lr": 0.3}, {}),
     ("byol", {"optimizer": "sgd"}, {}),
     ("moco", {}, {"queue": 20}),
-    ("swav", {}, {**FEW_CROPS, "queue": 16, "queue_from": 0.3}),
+    ("swav", {}, {**FEW_CROPS, "queue": 16, "queue_from": 1}),
     ("dino", {"accumulate": 2}, FEW_CROPS),
+    ("ibot", {}, FEW_CROPS),
+    ("msn", {}, FEW_CROPS),
     ("supcon", {}, {}),
     ("triplet", {}, {}),
     ("distill", {}, {}),

@@ -12,10 +12,12 @@ from fallow.methods.pretrain.byol import BYOL
 from fallow.methods.pretrain.clusterfit import ClusterFit
 from fallow.methods.pretrain.dino import DINO
 from fallow.methods.pretrain.distill import Distill
+from fallow.methods.pretrain.ibot import IBOT
 from fallow.methods.pretrain.lejepa import LeJEPA
 from fallow.methods.pretrain.mae import MAE
 from fallow.methods.pretrain.metric import PN, Circle, MultiSimilarity, Triplet
 from fallow.methods.pretrain.moco import MoCo
+from fallow.methods.pretrain.msn import MSN
 from fallow.methods.pretrain.npid import NPID
 from fallow.methods.pretrain.rotnet import RotNet
 from fallow.methods.pretrain.simclr import SimCLR
@@ -34,6 +36,8 @@ _KINDS: tuple[type[PretrainMethod], ...] = (
     MoCo,
     SwAV,
     DINO,
+    IBOT,
+    MSN,
     MAE,
     LeJEPA,
     SupCon,
@@ -81,7 +85,9 @@ def pretrain_infos() -> tuple[MethodInfo, ...]:
 __all__ = [
     "BYOL",
     "DINO",
+    "IBOT",
     "MAE",
+    "MSN",
     "NPID",
     "PN",
     "PRETRAIN",

@@ -36,6 +36,9 @@ class PretrainContext(StepContext, Protocol):
     def tokens(self, images: Tensor, *, of_teacher: bool = False, **hiding: Tensor | None) -> Tensor:
         """Return the tokens of images (n, prefix + k, dim), some of them hidden; see `fallow.models.encode_tokens`."""
 
+    def pooled(self, tokens: Tensor, *, of_teacher: bool = False) -> Tensor:
+        """Return the features (n, dim) that the network makes of such tokens: what leaves is good for that."""
+
 
 @dataclass(frozen=True)
 class Teacher:

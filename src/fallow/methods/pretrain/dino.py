@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import ClassVar
 
@@ -55,6 +56,7 @@ class DINO(MultiCrop):
     least_batch = 64
     chance_is_final = False
     papers_crops = 8
+    papers_prototypes: ClassVar[int] = 65536
 
     center: Tensor
     projector: DINOHead
@@ -87,7 +89,7 @@ class DINO(MultiCrop):
     def make(self, dim: int) -> None:
         """Make the head and the center."""
         super().make(dim)
-        count = prototype_count(self.count, self.n_images, 65536, 512)
+        count = prototype_count(self.count, self.n_images, self.papers_prototypes, 512)
         norm = self.tokens is None if self.head_norm is None else self.head_norm
         self.projector = DINOHead(dim, width(self.hidden, dim, 1, 256), self.bottleneck, count, norm)
         self.register_buffer("center", torch.zeros(1, count))
@@ -107,14 +109,8 @@ class DINO(MultiCrop):
         features = ctx.features(*batch.unlabeled)
         answers = self.projector(torch.cat(features), self.epoch(ctx.step) > 0)
         answers = (answers.float() / self.temperature).split([len(x) for x in features])
-        losses = [
-            -(target * log_softmax(answer, dim=1)).sum(1).mean()
-            for large, target in enumerate(targets)
-            for other, answer in enumerate(answers)
-            if other != large
-        ]
-        loss = torch.stack(losses).mean()
-        self._recenter(said, ctx)
+        loss = across_views(targets, answers)
+        self.recenter(self.center, said, ctx)
         health = {
             "chance_loss": loss.new_tensor(math.log(said.shape[1])),
             "embeddings": features[0].detach(),
@@ -125,10 +121,22 @@ class DINO(MultiCrop):
         return Step(loss, health=health)
 
     @torch.no_grad()
-    def _recenter(self, said: Tensor, ctx: PretrainContext) -> None:
+    def recenter(self, center: Tensor, said: Tensor, ctx: PretrainContext) -> None:
+        """Move a center (1, count) towards the mean of the teacher's outputs (n, count) over all processes."""
         total = ctx.reduce(said.sum(0, keepdim=True))
         mean = total / ctx.reduce(said.new_full((), float(len(said))))
-        self.center.lerp_(mean, 1 - self.center_momentum)
+        center.lerp_(mean, 1 - self.center_momentum)
+
+
+def across_views(targets: Sequence[Tensor], answers: Sequence[Tensor]) -> Tensor:
+    """Return the mean cross-entropy of what is said of a large crop, (n, count) probabilities, and of each other crop, as logits."""
+    losses = [
+        -(target * log_softmax(answer, dim=1)).sum(1).mean()
+        for large, target in enumerate(targets)
+        for other, answer in enumerate(answers)
+        if other != large
+    ]
+    return torch.stack(losses).mean()
 
 
 class DINOHead(nn.Module):
