@@ -198,10 +198,6 @@ class Method(nn.Module, ABC):
         """Update what follows slowly (EMA, queue, thresholds)."""
         return
 
-    def on_epoch(self, ctx: StepContext) -> None:
-        """Do a pass over the whole data, for methods that cluster it."""
-        return
-
 
 class JointMethod(Method):
     """A method that trains on labels and pool together. It sees the task only through posteriors and divergences.

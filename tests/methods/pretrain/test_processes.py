@@ -31,6 +31,8 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "dino": ("dino", CROPS),
     "lejepa": ("lejepa", {"slices": 8, "local_crops": 1}),
     "npid": ("npid", {}),
+    "deepcluster": ("deepcluster", {"prototypes": 5, "heads": 2, "local_crops": 1}),
+    "pirl": ("pirl", {}),
     "ibot": ("ibot", CROPS),
     "msn": ("msn", {**CROPS, "missing": 0.5}),
     "msn balanced": ("msn", {**CROPS, "balance": True}),
@@ -42,7 +44,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "lifted": ("lifted", {}),
     "pn": ("pn", {}),
 }
-ALONE = {"mae", "rotnet", "clusterfit", "distill"}
+ALONE = {"mae", "rotnet", "clusterfit", "distill", "jigsaw"}
 """Methods whose loss of an image depends on no other image."""
 
 
@@ -61,6 +63,7 @@ VIEWS = {
     "first": turned(0, 8),
     "second": turned(1, 8),
     "local": turned(2, 6),
+    "puzzle": turned(3, 8),
 }
 LARGER = {"first": turned(0, 48), "second": turned(1, 48), "local": turned(2, 32)}
 """For transformers: three by three parts, and two by two."""

@@ -24,6 +24,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ibot": FEW_CROPS,
     "msn": FEW_CROPS,
     "mae": {"depth": 1},
+    "deepcluster": FEW_CROPS,
+    "jigsaw": {"orders": 8, "hidden": 32},
     "lejepa": {**FEW_CROPS, "slices": 16},
 }
 CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
@@ -38,6 +40,9 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("triplet", {}, {}),
     ("distill", {}, {}),
     ("clusterfit", {}, {}),
+    ("deepcluster", {"accumulate": 2}, {**FEW_CROPS, "prototypes": 5}),
+    ("jigsaw", {}, {"orders": 8, "hidden": 16}),
+    ("pirl", {}, {}),
 ]
 
 

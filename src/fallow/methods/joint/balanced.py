@@ -107,10 +107,6 @@ class Balanced(JointMethod):
         """Let the inner method update what it keeps."""
         self.inner.after_step(ctx)
 
-    def on_epoch(self, ctx: StepContext) -> None:
-        """Let the inner method do its pass."""
-        self.inner.on_epoch(ctx)
-
 
 def balanced_rates(counts: Tensor) -> Tensor:
     """Return (smallest count) / (count) of each row's outcomes; 1 for those never seen."""

@@ -10,15 +10,18 @@ from fallow.methods.pretrain.barlow_twins import BarlowTwins
 from fallow.methods.pretrain.base import PretrainContext, PretrainMethod, Teacher
 from fallow.methods.pretrain.byol import BYOL
 from fallow.methods.pretrain.clusterfit import ClusterFit
+from fallow.methods.pretrain.deepcluster import DeepCluster
 from fallow.methods.pretrain.dino import DINO
 from fallow.methods.pretrain.distill import Distill
 from fallow.methods.pretrain.ibot import IBOT
+from fallow.methods.pretrain.jigsaw import Jigsaw
 from fallow.methods.pretrain.lejepa import LeJEPA
 from fallow.methods.pretrain.mae import MAE
 from fallow.methods.pretrain.metric import PN, Circle, MultiSimilarity, Triplet
 from fallow.methods.pretrain.moco import MoCo
 from fallow.methods.pretrain.msn import MSN
 from fallow.methods.pretrain.npid import NPID
+from fallow.methods.pretrain.pirl import PIRL
 from fallow.methods.pretrain.rotnet import RotNet
 from fallow.methods.pretrain.simclr import SimCLR
 from fallow.methods.pretrain.simsiam import SimSiam
@@ -51,6 +54,9 @@ _KINDS: tuple[type[PretrainMethod], ...] = (
     RotNet,
     ClusterFit,
     Distill,
+    DeepCluster,
+    Jigsaw,
+    PIRL,
 )
 PRETRAIN: dict[str, type[PretrainMethod]] = {kind.info.name: kind for kind in _KINDS}
 """Pretraining methods by name."""
@@ -89,12 +95,15 @@ __all__ = [
     "MAE",
     "MSN",
     "NPID",
+    "PIRL",
     "PN",
     "PRETRAIN",
     "BarlowTwins",
     "Circle",
     "ClusterFit",
+    "DeepCluster",
     "Distill",
+    "Jigsaw",
     "LeJEPA",
     "Lifted",
     "MoCo",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
-from torch import Tensor
 from torch.nn.functional import normalize
 
 from fallow.methods.base import Batch, MethodInfo, Step, Views
 from fallow.methods.pretrain.base import PretrainContext, PretrainMethod
+from fallow.methods.pretrain.memory import Memory
 from fallow.methods.pretrain.parts import contrast, float32, mlp
 
 
@@ -39,7 +38,7 @@ class NPID(PretrainMethod):
     recipe = "moco"
     least_batch = 16
 
-    bank: Tensor
+    bank: Memory
 
     def __init__(
         self, *, temperature: float = 0.07, momentum: float = 0.5, negatives: int = 65536, out: int = 128
@@ -50,26 +49,17 @@ class NPID(PretrainMethod):
     def make(self, dim: int) -> None:
         """Make the projection and the bank, which begins at random."""
         self.projector = mlp(dim, self.out)
-        self.register_buffer("bank", normalize(torch.randn(self.n_images, self.out), dim=1))
+        self.bank = Memory(self.n_images, self.out)
 
     def step(self, batch: Batch, ctx: PretrainContext) -> Step:
         """Return the loss."""
         (features,) = ctx.features(batch.unlabeled[0])
         projected = self.projector(features)
-        device = projected.device
         with float32(projected):
             units = normalize(projected.float(), dim=1)
-            known = torch.arange(self.n_images, device=device)
-            if self.n_images > self.negatives:
-                known = torch.randint(self.n_images, (self.negatives,), device=device)
-            strangers = batch.index[:, None] != known
-            own = self.bank[batch.index]
-            losses, chance = contrast(units, own, self.bank[known], strangers, self.temperature)
-        self._remember(ctx.gather(units.detach()), ctx.gather(batch.index))
+            entries, strangers = self.bank.company(batch.index, self.negatives)
+            own = self.bank.values[batch.index]
+            losses, chance = contrast(units, own, entries, strangers, self.temperature)
+        self.bank.remember(ctx.gather(units.detach()), ctx.gather(batch.index), self.momentum)
         health = {"chance_loss": chance.mean(), "embeddings": units.detach(), "features": features.detach()}
         return Step(losses.mean(), health=health)
-
-    @torch.no_grad()
-    def _remember(self, units: Tensor, index: Tensor) -> None:
-        mixed = self.momentum * self.bank[index] + (1 - self.momentum) * units
-        self.bank[index] = normalize(mixed, dim=1)
