@@ -5,11 +5,13 @@
 4,000 CIFAR-10 images (400 a class) at 32 pixels are learned from without their labels by the small network of
 ``small_resnet_32``, for the same seconds (or steps) by each method. Nearest neighbors among the 4,000 then name images that
 nobody learned from: of the dev split (seeds 0-9), or of the final test split (seeds 100-109). Beside them stand the bare pixels
-and the network with the random weights that all start from. Cells that are in ``results/pretrain.jsonl`` are not done again.
+and the network with the random weights that all start from, and where asked for (``--methods "lightly simclr,lightly barlow_twins"``)
+LightlySSL on the same network, images, batch and seconds (`lightly_loop.py`). Cells that are in ``results/pretrain.jsonl`` are not done again.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from dataclasses import replace
@@ -22,6 +24,8 @@ from protocol import RESULTS, Draw, draw, load, read_rows, seeds_of, suite_parse
 
 NAME = "pretrain"
 SIZE, PER_CLASS, TESTED = 32, 400, 2000
+BESIDE = "lightly "
+"""What the names of LightlySSL's methods begin with."""
 SEEDS = {"dev": range(1), "final": range(100, 103)}
 
 
@@ -38,13 +42,26 @@ def images_of(rows: list[tuple[Path, str]]) -> tuple[np.ndarray, np.ndarray]:
 def judged(bank: np.ndarray, y: np.ndarray, queries: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Return what nearest neighbors and a linear probe on the bank's labels say of the queries."""
     from fallow.models import fit_logistic
-    from fallow.study.pretraining.measure import knn_accuracy, standardized
+    from fallow.study.pretraining.measure import knn_accuracy
+    from fallow.study.probing.vectors import standardized
 
     features, labels = np.concatenate([bank, queries]), np.concatenate([y, truth])
     held = np.arange(len(bank), len(features))
     head = fit_logistic(standardized(bank, bank), y)
     probe = float((head.logits(standardized(queries, bank)).argmax(1) == truth).mean())
     return {"knn": knn_accuracy(features, labels, [held]), "probe": probe}
+
+
+def learned_beside(
+    start: Any, method: str, images: np.ndarray, seconds: float, batch: int, seed: int
+) -> tuple[Any, dict[str, Any]]:
+    """Return the backbone as LightlySSL leaves it, and what was done."""
+    import lightly_loop
+
+    module = copy.deepcopy(start.module).requires_grad_(True)
+    wanted = {"mean": list(start.mean), "std": list(start.std)}
+    done = lightly_loop.learn(method, module, start.dim, images, seconds, batch, seed, wanted)
+    return replace(start, module=module.eval()), done
 
 
 def cell(
@@ -71,14 +88,19 @@ def cell(
     network = NetworkPlan("small_resnet_32", SIZE, scratch=True, trainable="all")
     planner = Planner(None, PretrainConfig(seed=seed), None, DecisionLog())  # type: ignore[arg-type]
     start = untrained(network.backbone, SIZE, seed)
-    name = "simclr" if method == "random" else method
+    beside = method.startswith(BESIDE)
+    if beside:
+        start, done = learned_beside(start, method.removeprefix(BESIDE), learned, seconds, batch, seed)
+        row |= done
+    as_it_is = beside or method == "random"
+    name = "simclr" if as_it_is else method
     plan = PretrainPlan(network, name, planner.settings(network, batch, steps or 1000), ("hflip",), seconds)
     lesson = Lesson(learned, gray=False)
-    if method != "random" and steps is None:
+    if not as_it_is and steps is None:
         each = time_steps(lesson.loop(start, plan), 3)
         plan = replace(plan, settings=planner.settings(network, batch, max(20, int(seconds / each))))
     loop = lesson.loop(start, plan)
-    if method != "random":
+    if not as_it_is:
         begun = time.monotonic()
         outcome = loop.run()
         spent = time.monotonic() - begun

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Labels,
         Prediction,
         Pretrained,
+        Probed,
         Result,
         Suggested,
         demo,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         methods_table,
         predict,
         pretrain,
+        probe,
         suggest,
         train,
     )
@@ -48,6 +50,7 @@ _VERBS = (
     "Labels",
     "Prediction",
     "Pretrained",
+    "Probed",
     "Result",
     "Suggested",
     "demo",
@@ -64,6 +67,7 @@ _VERBS = (
     "methods_table",
     "predict",
     "pretrain",
+    "probe",
     "suggest",
     "train",
 )
@@ -102,6 +106,7 @@ __all__ = [
     "Labels",
     "Prediction",
     "Pretrained",
+    "Probed",
     "Result",
     "Suggested",
     "__version__",
@@ -119,6 +124,7 @@ __all__ = [
     "methods_table",
     "predict",
     "pretrain",
+    "probe",
     "suggest",
     "train",
 ]

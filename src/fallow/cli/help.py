@@ -73,6 +73,9 @@ _EXAMPLES = {
     "evaluate": """
     fallow evaluate runs/first photos/                   on photos/test/
     fallow evaluate runs/first checked.csv --json
+    fallow evaluate runs/base photos/                    features of a backbone
+    fallow evaluate runs/base photos/ --against resnet18 --out compared
+    fallow evaluate pixels photos/ --probe knn,linear
     """,
     "export": """
     fallow export runs/first --out model                 all of the model

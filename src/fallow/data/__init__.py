@@ -5,7 +5,7 @@ from fallow.data.audit import Audit, audit
 from fallow.data.cache import cache_dir
 from fallow.data.checks import check_images, check_trainable, limit_validation
 from fallow.data.clean import Conflict, Leak, TwinGroup
-from fallow.data.folds import assign_folds, default_folds
+from fallow.data.folds import assign_folds, default_folds, stratified
 from fallow.data.images import ImageError, PixelScale, decode, looks_like_image
 from fallow.data.pixels import read_pixels
 from fallow.data.reader import ImageReader
@@ -59,4 +59,5 @@ __all__ = [
     "printable",
     "read_image_file",
     "read_pixels",
+    "stratified",
 ]

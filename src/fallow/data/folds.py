@@ -56,6 +56,18 @@ def assign_folds(
     return result
 
 
+def stratified(
+    classes: npt.NDArray[np.generic], count: int, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Return ``count`` positions in ascending order, each class with its share: ranked by place in the shuffled class."""
+    order = rng.permutation(len(classes))
+    rank = np.empty(len(classes))
+    for value in np.unique(classes):
+        members = order[classes[order] == value]
+        rank[members] = np.arange(len(members)) / len(members)
+    return np.sort(np.argsort(rank, kind="stable")[:count]).astype(np.int64)
+
+
 def _deal(counts: npt.NDArray[np.int64], folds: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """Return the fold of each group: class by class, the largest groups first, each to the emptiest fold."""
     fold_of = np.full(len(counts), -1, dtype=np.int64)

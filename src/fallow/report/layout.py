@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fallow.data import stratified
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -51,18 +53,8 @@ def choose_map_points(
     room = min(max_points - len(first), len(rest))
     if room < len(rest):
         classes = np.zeros(len(rest), dtype=np.int64) if pool_classes is None else np.asarray(pool_classes)
-        rest = rest[_stratified(classes, room, rng)]
+        rest = rest[stratified(classes, room, rng)]
     return np.concatenate([np.sort(first), np.sort(rest)])
-
-
-def _stratified(classes: NDArray[np.integer], room: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return ``room`` positions, each class with its share: ranked by place in the shuffled class."""
-    order = rng.permutation(len(classes))
-    rank = np.empty(len(classes))
-    for value in np.unique(classes):
-        members = order[classes[order] == value]
-        rank[members] = np.arange(len(members)) / len(members)
-    return np.asarray(np.argsort(rank, kind="stable")[:room], dtype=np.int64)
 
 
 def map_layout(

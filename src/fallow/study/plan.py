@@ -13,6 +13,7 @@ from fallow.config import View
 from fallow.data import Audit
 from fallow.errors import RunError, WeightsError
 from fallow.models import PIXELS, candidate_backbones, view_indices
+from fallow.models.backbones import PIXELS_SIDE
 from fallow.record import Decision, DecisionLog, RunDir, read_json, write_json
 from fallow.record.decision import DecisionSource
 from fallow.study.bank import SpaceBank
@@ -300,7 +301,7 @@ def automatic_backbones(audit: Audit, bank: SpaceBank) -> tuple[tuple[str, ...],
 def _size(name: str, data: StudyData, bank: SpaceBank, decisions: DecisionLog) -> int:
     asked, side = bank.config.size, data.audit.short_side_median
     if name == PIXELS:
-        return max(4, min(16, round(side)))
+        return usual_size(name, side, bank)[0]
     pinned = isinstance(asked, int)
     value, rule = (asked, "Asked for.") if isinstance(asked, int) else usual_size(name, side, bank)
     source: DecisionSource = "user" if pinned else "rule"
@@ -310,6 +311,8 @@ def _size(name: str, data: StudyData, bank: SpaceBank, decisions: DecisionLog) -
 
 def usual_size(name: str, side: float, bank: SpaceBank) -> tuple[int, str]:
     """Return the side in pixels at which a pretrained backbone sees images of a shorter side, and why."""
+    if name == PIXELS:
+        return max(4, min(PIXELS_SIDE, round(side))), "The images averaged down to a small grid."
     backbone = bank.backbone(name)
     if bank.own is not None:
         return backbone.default_size, "The size of the network that was handed in."

@@ -11,6 +11,7 @@ from fallow.verbs.label import Labels, label, load_labels
 from fallow.verbs.methods import methods_table
 from fallow.verbs.predict import Prediction, predict
 from fallow.verbs.pretrain import Pretrained, load_pretrained, pretrain
+from fallow.verbs.probe import Probed, probe
 from fallow.verbs.result import Result, load
 from fallow.verbs.suggest import Suggested, suggest
 from fallow.verbs.train import train
@@ -22,6 +23,7 @@ __all__ = [
     "Labels",
     "Prediction",
     "Pretrained",
+    "Probed",
     "Result",
     "Suggested",
     "demo",
@@ -38,6 +40,7 @@ __all__ = [
     "methods_table",
     "predict",
     "pretrain",
+    "probe",
     "suggest",
     "train",
 ]

@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from cyclopts import Parameter
 
-from fallow.errors import DataError, RunError, nearest
+from fallow.config.evaluate import FeaturesConfig
+from fallow.errors import ConfigError, DataError, RunError, nearest
 from fallow.record import Interval
 from fallow.types import JsonObject
 from fallow.verbs.batches import look
 from fallow.verbs.predict import model_at
+from fallow.verbs.probe import Probed, probe_features, trained_on
 from fallow.verbs.watch import Watch
 
 if TYPE_CHECKING:
@@ -23,6 +25,20 @@ if TYPE_CHECKING:
     from fallow.export import Deployed
 
 Scored = Literal["auto", "train", "val", "test"]
+_FEATURES = "Features"
+
+
+def _about(field: str, metavar: str) -> Parameter:
+    """Return the option of a field of `FeaturesConfig`."""
+    one = FeaturesConfig.model_fields[field]
+    shown = f" [default: {one.default}]" if one.default is not None and one.default is not False else ""
+    return Parameter(
+        help=(one.description or "") + shown,
+        group=_FEATURES,
+        show_default=False,
+        metavar=metavar,
+        negative="",
+    )
 
 
 @dataclass(frozen=True)
@@ -82,30 +98,102 @@ class Evaluation:
 
 
 def evaluate(
-    model: Annotated[Path, Parameter(help="Run directory, or its model/ folder.")],
+    model: Annotated[
+        str | Path,
+        Parameter(
+            help="Run directory, or its model/ folder; or a backbone: a timm model name, `pixels`, or the folder of a "
+            "`fallow pretrain` run."
+        ),
+    ],
     data: Annotated[str, Parameter(help="Labeled images: class folders, a CSV, or a data set with test/.")],
     /,
     *,
     split: Annotated[
         Scored, Parameter(help="Which split to score. auto: test, or everything labeled where there is none.")
     ] = "auto",
-) -> Evaluation:
-    """Measure a model on labeled images: accuracy with its interval, and precision and recall of each class.
+    probe: Annotated[str | None, _about("probe", "LIST")] = None,
+    against: Annotated[str | None, _about("against", "MODEL")] = None,
+    size: Annotated[str | None, _about("size", "PIXELS")] = None,
+    weights: Annotated[Path | None, _about("weights", "FILE")] = None,
+    images: Annotated[str | None, _about("images", "N")] = None,
+    seed: Annotated[str | None, _about("seed", "N")] = None,
+    offline: Annotated[bool | None, _about("offline", "")] = None,
+    out: Annotated[Path | None, _about("out", "FOLDER")] = None,
+) -> Evaluation | Probed:
+    """Measure a model on labeled images, or a backbone's features by what can be read from them.
 
-    Each image is looked at on its own, through the exported model. Images that the model was trained on are counted
-    and said.
+    A model with classes: accuracy with its interval, and precision and recall of each class. Each image is looked at on its
+    own, through the exported model. Images that the model was trained on are counted and said.
+
+    A backbone has no classes. Its features are judged: nearest neighbors, a linear probe, few labels, clusters, retrieval. The
+    same is done with the features of a trained model where --probe or --against ask for it. With a test split heads learn on
+    the other labels and are judged there; without one on folds, dealt several times.
 
     Raises:
-        DataError: There are no labeled images, or a class that the model does not know.
+        ConfigError: An option is wrong, or there is no such backbone.
+        DataError: There are no labeled images, too few of a class, or a class that the model does not know.
         RunError: There is no model.
     """
+    asked = {
+        "probe": probe,
+        "against": against,
+        "size": size,
+        "weights": weights,
+        "images": images,
+        "seed": seed,
+        "offline": offline,
+        "out": out,
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    if probe is not None or against is not None or _is_backbone(str(model)):
+        return probe_features(str(model), data, {**given, "split": split})
+    if given:
+        raise ConfigError(
+            f"--{next(iter(given))} is about features, and '{model}' is a model with classes: add --probe quick to judge its "
+            "features, or leave it out"
+        )
+    return _classified(model, data, split)
+
+
+def _is_backbone(model: str) -> bool:
+    """Say whether a backbone is meant, which names no classes, and not a run with a model.
+
+    Raises:
+        RunError: It is nothing that is known.
+    """
+    import timm
+
+    from fallow.models import PIXELS
+    from fallow.models.small import is_small_resnet
+    from fallow.study.probing import model_folder
+
+    path = Path(model)
+    if model_folder(path) is not None:
+        return False
+    if any((folder / "model.json").is_file() for folder in (path, path / "model")):
+        return True
+    names = [part.strip() for part in model.split("+")]
+    if all(
+        n == PIXELS or is_small_resnet(n) or n.startswith(("hf_hub:", "hf-hub:")) or timm.is_model(n)
+        for n in names
+    ):
+        return True
+    if path.exists() or "/" in model:
+        return False  # a run that has no model yet, or is not there: who opens it says so
+    raise RunError(
+        f"'{model}' is neither a run nor a backbone: give the folder of a run, a timm model name or pixels."
+        f"{nearest(model, [*timm.list_models(), PIXELS])}"
+    )
+
+
+def _classified(model: str | Path, data: str, split: Scored) -> Evaluation:
     from fallow.data import byte_hash, decode, open_source
 
     deployed = model_at(model)
     source = open_source(data)
     labels = _labels(source, split, data)
     _check_classes(labels.values(), deployed, data)
-    known = _trained_on(Path(model))
+    known = trained_on(Path(model))
     met: list[str] = []
 
     def read(id_: str) -> npt.NDArray[np.uint8]:
@@ -162,21 +250,6 @@ def _check_classes(labels: Iterable[str], model: Deployed, data: str) -> None:
             f"the model does not know the class '{unknown[0]}' of '{data}': take its images out, or rename it to one "
             f"of {shown}.{nearest(unknown[0], model.classes)}"
         )
-
-
-def _trained_on(model: Path) -> set[str] | None:
-    """Return the hashes of the files that the model was trained on, where its run is at hand."""
-    from fallow.data import ImageTable
-
-    for run in (model, model.absolute().parent):
-        if (run / "splits.parquet").is_file() and (run / "model" / "model.json").is_file():
-            try:
-                images = ImageTable.read(run / "splits.parquet").images
-            except RunError:  # an old or damaged list is no reason not to measure
-                return None
-            pairs = zip(images["byte_hash"].to_pylist(), images["split"].to_pylist(), strict=True)
-            return {hashed for hashed, split in pairs if split != "test"}
-    return None
 
 
 def _scores(

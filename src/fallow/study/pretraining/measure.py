@@ -5,30 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fallow.data import assign_folds, default_folds
+from fallow.data import default_folds
 from fallow.models import fit_logistic, softmax
 from fallow.study.evidence import OutOfFold
+from fallow.study.probing.deal import held_out
+from fallow.study.probing.neighbors import vote
+from fallow.study.probing.vectors import Array, standardized, unit
 
-Array = NDArray[np.float32]
-_NEIGHBORS, _TEMPERATURE = 20, 0.07
-"""Of the neighbors' vote, as Wu et al. 2018 (arXiv 1805.01978) and VISSL have it, with fewer neighbors: of few labels most
-would be of other classes."""
-_FITS = 20
+_NEIGHBORS = 20
+"""That vote: of few labels most of VISSL's 200 would be of other classes."""
+_FITS, _FEW = 20, 1000
 _AROUND = 10
 """Neighbors whose staying is counted."""
-_TINY = 1e-7
-
-
-def standardized(features: NDArray[np.floating], like: NDArray[np.floating]) -> Array:
-    """Return features centered and scaled so that those of ``like`` have a mean length of 1: any network's alike."""
-    mean = like.mean(0)
-    scale = float(np.linalg.norm(like - mean, axis=1).mean()) + _TINY
-    return np.asarray((features - mean) / scale, np.float32)
-
-
-def unit(features: NDArray[np.floating]) -> Array:
-    """Return features of unit length."""
-    return np.asarray(features / (np.linalg.norm(features, axis=1, keepdims=True) + _TINY), np.float32)
 
 
 def deal(y: NDArray[np.int64], groups: tuple[str, ...], seed: int) -> list[NDArray[np.int64]]:
@@ -36,13 +24,8 @@ def deal(y: NDArray[np.int64], groups: tuple[str, ...], seed: int) -> list[NDArr
 
     As many folds as the smallest class has labels, five at most, repeated until about twenty fits are made.
     """
-    folds = default_folds(y.tolist())
-    if not folds:
-        return []
-    repeats = max(1, round(_FITS / folds)) if len(y) <= 1000 else 1
-    dealt = assign_folds(y.tolist(), groups, folds, repeats, seed)
-    held = [np.flatnonzero(dealt[r] == f) for r in range(repeats) for f in range(folds)]
-    return [positions for positions in held if len(positions)]
+    repeats = max(1, round(_FITS / max(default_folds(y.tolist()), 1))) if len(y) <= _FEW else 1
+    return [held for parts in held_out(y, groups, seed, repeats) for held in parts]
 
 
 def probe(evidence: OutOfFold, name: str, features: Array, folds: list[NDArray[np.int64]]) -> None:
@@ -56,18 +39,14 @@ def probe(evidence: OutOfFold, name: str, features: Array, folds: list[NDArray[n
 
 
 def knn_accuracy(features: Array, y: NDArray[np.int64], folds: list[NDArray[np.int64]]) -> float:
-    """Return how often the nearest images of the other folds name an image rightly (weights exp(cosine / 0.07))."""
+    """Return how often the nearest images of the other folds, which vote as in `vote`, name an image rightly."""
     right = total = 0
     for held in folds:
         rest = np.setdiff1d(np.arange(len(features)), held)
         center = features[rest].mean(0)
-        likeness = unit(features[held] - center) @ unit(features[rest] - center).T
-        k = min(_NEIGHBORS, len(rest))
-        near = np.argpartition(-likeness, k - 1, axis=1)[:, :k]
-        weight = np.exp(np.take_along_axis(likeness, near, 1) / _TEMPERATURE)
-        votes = np.zeros((len(held), int(y.max()) + 1))
-        np.add.at(votes, (np.arange(len(held))[:, None], y[rest][near]), weight)
-        right += int((votes.argmax(1) == y[held]).sum())
+        bank, k = unit(features[rest] - center), min(_NEIGHBORS, len(rest))
+        (named,) = vote(bank, y[rest], unit(features[held] - center), (k,), int(y.max()) + 1)
+        right += int((named == y[held]).sum())
         total += len(held)
     return right / total
 

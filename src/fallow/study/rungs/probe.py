@@ -8,19 +8,15 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fallow.data import assign_folds, default_folds
 from fallow.models import DEFAULT_STRENGTH, Branch, EmbeddingClassifier, fit_logistic
 from fallow.record import Decision
 from fallow.study.candidates.frozen import FrozenCandidate
 from fallow.study.context import RungContext
 from fallow.study.inputs import FrozenInputs
 from fallow.study.rung import Candidate, Cost, Fold, Rung, RungInfo
+from fallow.study.strength import SEARCH_FROM, inner_parts, strength_losses
 from fallow.study.worth import FitScore
 from fallow.types import Json, JsonObject, RungName
-
-STRENGTHS = (3.0, 10.0, 30.0, 100.0, 300.0)
-SEARCH_FROM = 100
-"""Labels from which the strength is searched; below, the default of many data sets knows more than a few labels do."""
 
 
 class ProbeRung(Rung):
@@ -82,19 +78,11 @@ def _strength(
     asked = ctx.config.probe.strength
     if isinstance(asked, float | int) and not isinstance(asked, bool):
         return float(asked), {}
-    folds = min(default_folds(y.tolist()), 3)
-    if len(y) < SEARCH_FROM or folds < 2:
-        return DEFAULT_STRENGTH, {"labels": len(y)}
     groups = [ctx.data.groups[i] for i in ctx.train_positions(fold)]
-    assignment = assign_folds(y.tolist(), groups, folds, 1, ctx.seed(fold))[0]
-    losses = dict.fromkeys(STRENGTHS, 0.0)
-    for f in range(folds):
-        held_out = assignment == f
-        head = None
-        for strength in STRENGTHS:  # from strong to weak regularization, each a warm start for the next
-            head = fit_logistic(x[~held_out], y[~held_out], n_classes=classes, strength=strength, start=head)
-            probs = head.probs(x[held_out])[np.arange(int(held_out.sum())), y[held_out]]
-            losses[strength] -= float(np.log(np.maximum(probs, 1e-6)).sum())
+    parts = [] if len(y) < SEARCH_FROM else inner_parts(y, groups, ctx.seed(fold))
+    if not parts:
+        return DEFAULT_STRENGTH, {"labels": len(y)}
+    losses = strength_losses(x, y, classes, parts)
     best = min(losses, key=lambda s: losses[s])
     return best, {f"loss at {s:g}": round(v / len(y), 4) for s, v in losses.items()}
 
