@@ -36,29 +36,27 @@ def mean_of_what_loses(terms: list[Tensor]) -> Tensor:
     return torch.stack(lost).mean()
 
 
+def triplets(d: Tensor) -> list[tuple[int, int, int]]:
+    """Return each view, the farthest of its class, and the nearest of another class that is farther still, where there is one."""
+    (same, apart), d = pairs(), d.detach()
+    found = []
+    for i in range(len(CLASSES)):
+        p = max((k for a, k in same if a == i), key=lambda k: float(d[i, k]))
+        farther = [k for a, k in apart if a == i and d[i, k] > d[i, p]]
+        found += [(i, p, min(farther, key=lambda k: float(d[i, k])))] if farther else []
+    return found
+
+
 def triplet(d: Tensor, margin: float = 0.2) -> Tensor:
-    """FaceNet, eq. 2 and 4, on squared distances."""
-    same, apart = pairs()
-    terms = [
-        d[a, p] ** 2 - d[a, n] ** 2 + margin
-        for a, p in same
-        for b, n in apart
-        if a == b and d[a, p] ** 2 < d[a, n] ** 2 <= d[a, p] ** 2 + margin
-    ]
+    """FaceNet, eq. 2, on squared distances."""
+    terms = [torch.relu(d[a, p] ** 2 - d[a, n] ** 2 + margin) for a, p, n in triplets(d)]
     return mean_of_what_loses(terms)
 
 
 def pn(d: Tensor) -> Tensor:
     """PN-Net: the nearer of both ends to what is of another class."""
-    same, apart = pairs()
-    return mean_of_what_loses(
-        [
-            torch.relu(d[a, p] - torch.minimum(d[a, n], d[p, n]) + 1)
-            for a, p in same
-            for b, n in apart
-            if a == b
-        ]
-    )
+    terms = [torch.relu(d[a, p] - torch.minimum(d[a, n], d[p, n]) + 1) for a, p, n in triplets(d)]
+    return mean_of_what_loses(terms)
 
 
 def multi_similarity(d: Tensor) -> Tensor:

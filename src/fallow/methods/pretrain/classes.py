@@ -23,6 +23,8 @@ class ClassMethod(PretrainMethod):
 
     views = Views(labeled=("first", "second"), unlabeled=("first", "second"))
 
+    projector: nn.Module
+
     def make(self, dim: int) -> None:
         """Make sure that there are classes to learn; methods make their projector after that."""
         if self.n_classes < 2:

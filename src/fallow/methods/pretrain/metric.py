@@ -11,7 +11,7 @@ from fallow.errors import ConfigError
 from fallow.methods.base import MethodInfo
 from fallow.methods.pretrain.classes import Metric
 
-_NEEDS = ("labels", "unlabeled")
+_NEEDS = ("labels", "unlabeled", "pytorch-metric-learning")
 
 
 class _Mined(Metric):
@@ -43,8 +43,9 @@ class _Mined(Metric):
 class Triplet(_Mined):
     """Minimize by how much an image of the own class is not nearer than one of another, by a margin.
 
-    Schroff et al. 2015, arXiv 1503.03832, eq. 2, on squared distances, for all triplets of a batch that are semi-hard (eq. 4):
-    the other class is farther away than the own, and not by the margin. The mean is of those that lose anything.
+    Schroff et al. 2015, arXiv 1503.03832, eq. 2, on squared distances, of one triplet an image: the farthest of the own class (Hermans
+    et al. 2017, arXiv 1703.07737) and, semi-hard (eq. 4), the nearest of another class that is farther still. All triplets of a
+    batch would be millions. The mean is of those that lose anything.
 
     Args:
         margin: Of squared distances.
@@ -70,15 +71,15 @@ class Triplet(_Mined):
         from pytorch_metric_learning import distances, losses, miners
 
         squared = distances.LpDistance(power=2)
-        miner = miners.TripletMarginMiner(self.margin, type_of_triplets="semihard", distance=squared)
+        miner = miners.BatchEasyHardMiner("hard", "semihard", distance=squared)
         return losses.TripletMarginLoss(self.margin, distance=squared), miner
 
 
 class PN(_Mined):
     """Minimize by how much two images of a class are not nearer to each other than the nearer of both is to one of another.
 
-    Balntas et al. 2016, arXiv 1601.05030, sec. 3, with the margin that Szubert et al. 2019 (Sci. Rep. 9, 8914) have, for all
-    triplets of a batch; the mean is of those that lose anything.
+    Balntas et al. 2016, arXiv 1601.05030, sec. 3, with the margin that Szubert et al. 2019 (Sci. Rep. 9, 8914) have, of the triplets
+    that `Triplet` has; the mean is of those that lose anything.
 
     Args:
         margin: Of distances.
@@ -91,7 +92,7 @@ class PN(_Mined):
         family="pretrain",
         paper="Balntas et al. 2016, arXiv 1601.05030; Szubert et al. 2019, Sci. Rep. 9, 8914",
         needs=_NEEDS,
-        suits="the same as triplet, where that leaves classes too close: all triplets count, from both of their ends",
+        suits="the same as triplet, where that leaves classes too close: a pair is kept apart from others at both of its ends",
         cost=2.0,
     )
 
@@ -101,9 +102,9 @@ class PN(_Mined):
 
     def parts(self) -> tuple[Any, Any]:
         """Return the triplet loss with swapped anchors."""
-        from pytorch_metric_learning import losses
+        from pytorch_metric_learning import losses, miners
 
-        return losses.TripletMarginLoss(self.margin, swap=True), None
+        return losses.TripletMarginLoss(self.margin, swap=True), miners.BatchEasyHardMiner("hard", "semihard")
 
 
 class MultiSimilarity(_Mined):
