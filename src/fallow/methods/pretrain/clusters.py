@@ -31,12 +31,12 @@ def sphere_kmeans(
     centers = units[torch.randperm(len(units), generator=drawn)[:count].to(units.device)]
     for _ in range(rounds):
         sums, counts = torch.zeros_like(centers), centers.new_zeros(len(centers))
-        for part in units.split(_ROWS):
+        for part in torch.split(units, _ROWS):
             member = one_hot(_nearest(part, centers), len(centers)).to(part.dtype)
             sums += member.T @ part
             counts += member.sum(0)
         centers = torch.where(counts[:, None] > 0, normalize(sums, dim=1), centers)
-    return centers, torch.cat([_nearest(part, centers) for part in units.split(_ROWS)])
+    return centers, torch.cat([_nearest(part, centers) for part in torch.split(units, _ROWS)])
 
 
 def _nearest(units: Tensor, centers: Tensor) -> Tensor:

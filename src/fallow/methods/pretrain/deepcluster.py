@@ -110,7 +110,7 @@ class DeepCluster(MultiCrop):
                 for centers, own in zip(self.centers, named, strict=True)
             ]
             loss = torch.stack(losses).mean()
-        large = units.detach().split([len(x) for x in features])[:2]
+        large = torch.split(units.detach(), [len(x) for x in features])[:2]
         index = ctx.gather(batch.index)
         for memory, seen in zip(self._memories(), large, strict=True):
             memory.remember(ctx.gather(seen), index)

@@ -70,7 +70,7 @@ class Puzzle:
         if self.shown == self.patch:
             return found
         whole = interpolate(found.flatten(0, 1), (self.shown, self.shown), mode="bilinear")
-        return whole.unflatten(0, (n, CELLS))
+        return whole.reshape(n, CELLS, *whole.shape[1:])
 
 
 def draw_places(ctx: PretrainContext, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
