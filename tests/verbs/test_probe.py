@@ -144,3 +144,20 @@ def test_names_are_shown_as_text_on_the_page(tmp_path: Path) -> None:
     page = (tmp_path / "out" / "probe.html").read_text()
     assert "<b>x" not in page
     assert "&lt;b&gt;x" in page
+
+
+def test_fine_tuning_learns_from_parts_of_the_labels_and_is_refused_where_there_is_nothing_to_train(
+    tmp_path: Path,
+) -> None:
+    data = photos(tmp_path / "data", classes=("cat", "dog", "emu"), labeled=20, pool=0, test=8)
+    shutil.copy(data / "test" / "cat" / "0.png", data / "train" / "cat" / "copy.png")
+    found = fallow.probe("small_resnet_16", str(data), protocols="finetune", steps=40)
+    learned = {figure.name: figure.learned for figure in found.record.figures}
+    # 1 % of the labels would be the same one image of each class, which is trained on once.
+    assert learned == {"finetune@1": 3, "finetune@10": 6, "finetune@100": 60}
+    assert found["finetune@100"].n == 24
+    assert found["finetune@100"].value > 0.8
+    again = fallow.probe("small_resnet_16", str(data), protocols="finetune", steps=40)
+    assert [f.value for f in again.record.figures] == [f.value for f in found.record.figures]
+    with pytest.raises(ConfigError, match="'pixels' is not one network that could be trained further"):
+        fallow.probe("pixels", str(data), protocols="finetune")

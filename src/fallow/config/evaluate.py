@@ -12,7 +12,7 @@ from fallow.config.names import check_name, listed
 
 QUICK = ("knn", "linear", "low-shot", "clusters", "retrieval")
 """Protocols of seconds."""
-PROTOCOLS = (*QUICK, "svm", "mlp")
+PROTOCOLS = (*QUICK, "svm", "mlp", "finetune")
 """In the order in which they are measured and told."""
 GROUPS = {"quick": QUICK, "all": PROTOCOLS}
 
@@ -40,6 +40,9 @@ class FeaturesConfig(Section):
     )
     images: Annotated[int, Field(ge=10)] = Field(
         20_000, description="At most so many labeled images are judged, and learned from."
+    )
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        300, description="Steps of each fit of finetune, which trains the whole network: slow on a CPU."
     )
     seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of everything random.")
     offline: bool = Field(False, description="Never reach for a model hub; use weights on disk only.")

@@ -27,6 +27,8 @@ from fallow.models.weights import (
 )
 
 PIXELS = "pixels"
+UNTRAINED = "untrained"
+"""The note of a network with random weights."""
 PIXELS_SIDE = 16
 """Largest grid of the ``pixels`` backbone: beyond it, raw pixels cost a lot and say little more."""
 
@@ -186,7 +188,7 @@ def create_backbone(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = _create(name, size)
-    return _from_timm(name, module, "untrained", size, mean, std)
+    return _from_timm(name, module, UNTRAINED, size, mean, std)
 
 
 def backbone_from_state(

@@ -11,7 +11,7 @@ from pathlib import Path
 from fallow.record import Interval
 from fallow.record.probed import ProbedNetwork, ProbeFigure, ProbeRecord
 from fallow.report.lines import in_ascii, speaks_unicode
-from fallow.report.page import own_file, page_environment, write_page
+from fallow.report.page import page_environment, page_style, write_page
 from fallow.report.words import duration, percent, plural
 
 _WIDTH = 80
@@ -24,6 +24,7 @@ _ABOUT = {
     "the adjusted Rand index. Silhouette: near 1 the classes lie apart, near 0 they touch.",
     "retrieval": "Who asks for images like one: how often one of its class is among the first k, and how early all of them come.",
     "svm": "The same as the linear probe, with a support vector machine for each class.",
+    "finetune": "How often the whole network, trained further on a part of the labels, names an image rightly.",
     "mlp": "The same with a hidden layer between: how much is there that no linear model reads.",
 }
 
@@ -92,7 +93,7 @@ def write_probe_page(path: Path, record: ProbeRecord) -> None:
         networks=[network_line(n) for n in (record.network, record.against) if n is not None],
         sections=sections(record.figures),
         chance=percent(record.chance),
-        style=own_file(environment, "style.css") + "\n" + own_file(environment, "pages.css"),
+        style=page_style(environment),
     )
     write_page(path, text)
 

@@ -78,7 +78,7 @@ def probe(
             (160).
         data: Folder, CSV, arrays ``(images, labels)``, or a torch ``Dataset``.
         protocols: Comma separated: ``knn``, ``linear``, ``low-shot``, ``clusters``, ``retrieval`` (those five are ``quick``),
-            ``svm``, ``mlp``; ``all``.
+            ``svm``, ``mlp``, ``finetune``; ``all``.
         against: Another backbone, named like the first.
         val: Validation images with labels, for arrays and data sets.
         test: Test images with labels, for arrays and data sets: they are judged.

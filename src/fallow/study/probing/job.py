@@ -15,6 +15,7 @@ from fallow.record.probed import ProbedNetwork, ProbeFigure, ProbeRecord
 from fallow.study.probing.clusters import clusters
 from fallow.study.probing.data import ProbedData
 from fallow.study.probing.deal import Deal
+from fallow.study.probing.finetune import finetune
 from fallow.study.probing.heads import linear, low_shot, mlp, svm
 from fallow.study.probing.neighbors import knn, retrieval
 from fallow.study.probing.scores import Scores
@@ -100,8 +101,10 @@ class Probing:
         images, made = data.images, []
         features = [s.embed(images, "images", self.progress) for s in subjects]
         for name in self.config.protocols:
-            protocol = ON_FEATURES[name]
-            both = [protocol(x, data.deal, self.progress) for x in features]
+            if name == "finetune":
+                both = [finetune(s, data, self.config.steps, self.progress) for s in subjects]
+            else:
+                both = [ON_FEATURES[name](x, data.deal, self.progress) for x in features]
             made += [self._figure(name, *scores) for scores in zip(*both, strict=True)]
         return tuple(made)
 
