@@ -38,16 +38,11 @@ def test_each_patch_lies_in_its_own_cell_with_a_gap_around_it(size: int) -> None
 
 
 def test_small_patches_are_enlarged_and_a_transformer_sees_whole_tokens() -> None:
-    assert Puzzle.of(32, 0.8, None).shown == 16
-    assert Puzzle.of(8, 0.8, None).shown == 8
+    assert Puzzle.of(32, 0.8, None).shown == Puzzle.of(16, 0.8, None).shown == 8
+    assert Puzzle.of(6, 0.8, None).shown == 6
     assert Puzzle.of(224, 0.8, TokenInfo(64, 16, 14, 1)).shown == 64
-    assert Puzzle.of(32, 0.8, None).cut(torch.rand(2, 3, 32, 32), torch.rand(2, 9, 2)).shape == (
-        2,
-        9,
-        3,
-        16,
-        16,
-    )
+    cut = Puzzle.of(16, 0.8, None).cut(torch.rand(2, 3, 16, 16), torch.rand(2, 9, 2))
+    assert cut.shape == (2, 9, 3, 8, 8)
 
 
 def test_neither_color_nor_light_nor_contrast_of_a_patch_is_left() -> None:

@@ -43,6 +43,7 @@ class Jigsaw(PretrainMethod):
     )
     views = Views(labeled=(), unlabeled=("first",))
     least_batch = 16
+    chance_is_final = False
     several_sizes = True
 
     order: Tensor

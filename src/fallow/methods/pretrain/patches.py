@@ -18,7 +18,7 @@ from fallow.models import TokenInfo
 SIDE = 3
 """Patches along each side of an image."""
 CELLS = SIDE**2
-_LEAST = 16
+_LEAST = 8
 """Of smaller patches a network sees next to nothing: they are enlarged to so many pixels a side, or to the image's."""
 
 
