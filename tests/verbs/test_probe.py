@@ -11,7 +11,10 @@ import pytest
 from torch import nn
 
 import fallow
+from fallow.data import audit, open_source
 from fallow.errors import ConfigError, DataError, RunError
+from fallow.export.backbone import save_backbone
+from fallow.models import create_backbone
 from tests.photos import photos, put, tiny
 
 KEYS = ["knn@20", "linear", "low-shot@1", "NMI", "ARI", "purity", "silhouette", "recall@1", "mAP"]
@@ -102,6 +105,25 @@ def test_the_features_of_a_trained_run_are_those_its_model_reads(trained: fallow
     assert isinstance(pixels, fallow.Probed)
     assert run["knn@20"] == pixels["knn@20"]
     assert isinstance(fallow.evaluate(trained.path, data), fallow.Evaluation)
+
+
+def test_judged_images_that_a_pretraining_run_learned_from_are_counted_and_said(
+    data: Path, tmp_path: Path
+) -> None:
+    backbone = create_backbone("small_resnet_16", size=12, seed=1)
+    save_backbone(tmp_path / "run" / "model", backbone, card="# A run")
+    audit(open_source(str(data))).table.write(tmp_path / "run" / "splits.parquet")
+    on_test = fallow.evaluate(tmp_path / "run", str(data), probe="knn")
+    on_folds = fallow.evaluate(
+        tmp_path / "run", str(data), probe="knn", split="train", against="small_resnet_16"
+    )
+    assert isinstance(on_test, fallow.Probed)
+    assert isinstance(on_folds, fallow.Probed)
+    assert on_test.record.notes == ()
+    assert any("18 of the 18 judged images are of the data of the run" in n for n in on_folds.record.notes)
+    assert on_test.record.network.sizes == (12,)
+    assert on_folds.record.against is not None
+    assert on_folds.record.against.sizes == (12,)  # the side of the run, so that the two are compared fairly
 
 
 def test_the_number_of_images_is_bounded_class_by_class(data: Path) -> None:

@@ -133,12 +133,12 @@ class Probing:
             if subject.learned == "nothing" or not (met := self.taught(subject.name, data.judged_hashes)):
                 continue
             how = (
-                "trained on them with their labels"
+                "trained on them"
                 if subject.learned == "labels"
-                else "had them to learn from without their labels, but for those that judged it"
+                else "learned from them, but for those that judged it"
             )
             notes.append(
-                f"{met:,} of the judged images are of the data of '{subject.name}', which {how}: its figures on new images may "
-                "be lower."
+                f"{met:,} of the {len(data.deal.judged):,} judged images are of the data of the run '{subject.name}', which "
+                f"{how}: on new images its figures may be lower. A test split is never learned from."
             )
         return notes

@@ -117,7 +117,7 @@ class Named:
             return Loaded(self.name, about, bank, tuple(parts), "labels" if tuned else "nothing")
         names = [self.own.name] if self.own is not None else [n.strip() for n in self.name.split("+")]
         backbones = [self._backbone(bank, name) for name in names]
-        about = "; ".join(dict.fromkeys(b.note for b in backbones if b.note))
+        about = "; ".join(dict.fromkeys("pretrained by fallow" if b.lasting else b.note for b in backbones))
         learned: Learned = "images" if any(b.lasting for b in backbones) else "nothing"
         return Loaded(self.name, about, bank, tuple(Part(b, 0) for b in backbones), learned)
 
