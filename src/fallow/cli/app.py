@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from fallow._version import __version__
-from fallow.cli.commands import command, predict_command, run_command
+from fallow.cli.commands import command, embed_command, find_command, predict_command, run_command
 from fallow.cli.help import FIRST_STEPS, HELP, USAGE, block, epilogue
 from fallow.config import DistillConfig, LabelConfig, PretrainConfig, TrainConfig
 from fallow.config.forecast import ForecastConfig
@@ -65,6 +65,8 @@ def build_app() -> App:
         "forecast": run_command(forecast, ForecastConfig, _LOOK_AT, resumes=False),
         "suggest": run_command(suggest, SuggestConfig, _LOOK_AT, resumes=False),
         "pretrain": run_command(pretrain, PretrainConfig, _LEARN_FROM),
+        "embed": embed_command(),
+        "find": find_command(),
         "predict": predict_command(),
         "evaluate": command(evaluate),
         "export": command(export),

@@ -49,11 +49,8 @@ def run_command(verb: Callable[..., Any], model: type[RunConfig], what: str, *, 
         )
         _print(result, as_json)
 
-    data = inspect.Parameter(
-        "data", inspect.Parameter.POSITIONAL_ONLY, annotation=Annotated[str, Parameter(help=what)]
-    )
     parameters = [
-        data,
+        _positional("data", str, what),
         *options(model),
         keyword(
             "config",
@@ -69,10 +66,55 @@ def run_command(verb: Callable[..., Any], model: type[RunConfig], what: str, *, 
             metavar="KEY=VALUE",
         ),
         *([keyword("resume", bool, _GO_ON, default=False)] if resumes else []),
-        keyword("json", bool, "Print the result as JSON instead of the last screen.", default=False),
+        _as_json(),
         keyword("quiet", bool, "Print the end only, nothing while it runs.", default=False),
     ]
     return signed(run, parameters, verb)
+
+
+def embed_command() -> Any:
+    """Make the command of `embed`, whose options are the fields of its config."""
+    from fallow.config.gallery import GalleryConfig
+    from fallow.verbs import embed
+
+    def run(data: str, **given: Any) -> None:
+        as_json = given.pop("json", False)
+        _print(embed(data, **{k: v for k, v in given.items() if v is not None}), as_json)
+
+    what = (
+        "Folder of images (just images; class folders; or train/ val/ test/ unlabeled/), or a CSV of path,label. Labels are not "
+        "needed."
+    )
+    return signed(run, [_positional("data", str, what), *options(GalleryConfig), _as_json()], embed)
+
+
+def find_command() -> Any:
+    """Make the command of `find`, whose options are the fields of its config."""
+    from fallow.config.gallery import LookupConfig
+    from fallow.verbs import find
+
+    def run(*images: str, index: Path, **given: Any) -> None:
+        as_json = given.pop("json", False)
+        _print(find(images, index, **{k: v for k, v in given.items() if v is not None}), as_json)
+
+    shown = inspect.Parameter(
+        "images",
+        inspect.Parameter.VAR_POSITIONAL,
+        annotation=Annotated[str, Parameter(help="Images, folders or globs.")],
+    )
+    index = keyword("index", Path, "The folder that `fallow embed` wrote.", metavar="FOLDER")
+    offline = keyword("offline", bool, "Never reach for a model hub.", default=False)
+    return signed(run, [shown, index, *options(LookupConfig), offline, _as_json()], find)
+
+
+def _positional(name: str, kind: Any, what: str) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.POSITIONAL_ONLY, annotation=Annotated[kind, Parameter(help=what)]
+    )
+
+
+def _as_json() -> inspect.Parameter:
+    return keyword("json", bool, "Print the result as JSON instead of the last screen.", default=False)
 
 
 def command(verb: Callable[..., Any]) -> Any:

@@ -19,6 +19,7 @@ says honestly that labels alone were better. Start with `fallow demo`.
 """
 USAGE = {
     "predict": "Usage: fallow predict [OPTIONS] MODEL IMAGES...",
+    "find": "Usage: fallow find --index FOLDER [OPTIONS] IMAGES...",
     "init": "Usage: fallow init [OPTIONS] [PATH]",
     "demo": "Usage: fallow demo [OPTIONS]",
 }
@@ -64,6 +65,15 @@ _EXAMPLES = {
     "suggest": """
     fallow suggest photos/ --n 50                        what to label next
     fallow suggest heap/ --n 20 --out next               no label at all yet
+    """,
+    "embed": """
+    fallow embed photos/ --out vectors                   a table, an array, two pages
+    fallow embed photos/ --model runs/base --views flip
+    fallow embed photos/ --model hf-hub:timm/vit_small_patch14_dinov2.lvd142m
+    """,
+    "find": """
+    fallow find new.jpg --index vectors                  the five nearest, or no match
+    fallow find new/ --index vectors --precision 0.95 --json
     """,
     "predict": """
     fallow predict runs/first photos/new                 a table on the screen

@@ -37,6 +37,9 @@ _SHOWN_AS = {
     "max_params": "N",
     "init": "WORD",
     "trainable": "WORD",
+    "map": "WORD",
+    "k": "N",
+    "threshold": "DISTANCE",
 }
 
 

@@ -8,7 +8,7 @@ from math import ceil, log
 from pathlib import Path
 
 from fallow.record.next_labels import Expected, Forecast, RungForecast
-from fallow.report.page import own_file, page_environment, write_page
+from fallow.report.page import page_environment, page_style, write_page
 from fallow.report.words import counts_line, percent, rung_title
 
 WIDTH, HEIGHT = 860, 420
@@ -92,7 +92,7 @@ def write_forecast_page(path: Path, found: Forecast) -> None:
         plot=draw(found),
         rows=table(found),
         prices=found.price_per_label is not None,
-        style=own_file(environment, "style.css") + "\n" + own_file(environment, "pages.css"),
+        style=page_style(environment),
     )
     write_page(path, text)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from fallow.record import Decision, Interval
 from fallow.record.labels import LabelSummary, Verdict
 from fallow.report.data import Thumb
-from fallow.report.page import own_file, page_environment, write_page
+from fallow.report.page import page_environment, page_style, write_page
 from fallow.report.view import Tile
 from fallow.report.words import percent, plural
 
@@ -73,7 +73,7 @@ def write_label_page(
         grids=_grids(summary, pictures),
         classes=_classes(summary),
         decisions=decisions,
-        style=own_file(environment, "style.css") + "\n" + own_file(environment, "pages.css"),
+        style=page_style(environment),
     )
     write_page(path, text)
 

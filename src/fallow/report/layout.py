@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fallow.data import stratified
+from fallow.errors import RunError
 
 if TYPE_CHECKING:
     from PIL import Image
 
+Layout = Literal["t-SNE", "UMAP"]
 MAX_POINTS = 2000
 _FEWEST = 200  # points; below this a map shows nothing
 _SECONDS_AT_MAX = 10.0  # t-SNE of 2,000 points on one busy core; 6 on a free one
@@ -57,10 +59,29 @@ def choose_map_points(
     return np.concatenate([np.sort(first), np.sort(rest)])
 
 
+def layout_method(how: Literal["auto", "umap", "tsne"]) -> Layout:
+    """Return by what a map is laid out: what was asked for, or UMAP where it is installed.
+
+    Raises:
+        RunError: UMAP was asked for and is not installed.
+    """
+    if how != "tsne":
+        try:
+            import umap  # noqa: F401
+        except ImportError as error:
+            if how == "umap":
+                raise RunError(
+                    "a map by UMAP needs umap-learn: pip install 'fallow[map]', or take another: --map tsne"
+                ) from error
+        else:
+            return "UMAP"
+    return "t-SNE"
+
+
 def map_layout(
-    features: NDArray[np.floating], seed: int = 0, max_points: int = MAX_POINTS
+    features: NDArray[np.floating], seed: int = 0, max_points: int = MAX_POINTS, by: Layout = "t-SNE"
 ) -> NDArray[np.float32]:
-    """Lay vectors out on a plane so that neighbors stay neighbors: t-SNE, or PCA below 10 points.
+    """Lay vectors out on a plane so that neighbors stay neighbors: t-SNE or UMAP, and PCA below 10 points.
 
     Vectors are made unit length and reduced to 50 dimensions by PCA first (van der Maaten and Hinton, 2008,
     section 4.2); the plane starts as the first two of these, so that the picture does not turn with the seed.
@@ -69,7 +90,8 @@ def map_layout(
     Args:
         features: (n, d); give rows in order of importance when there are more than ``max_points``.
         seed: Seed of t-SNE.
-        max_points: Rows that t-SNE itself lays out: 2,000 take about ten seconds on two cores.
+        max_points: Rows that are laid out themselves: 2,000 take about ten seconds on two cores.
+        by: The method; see `layout_method`.
 
     Returns:
         (n, 2) float32, within -1..1. The same input gives the same output.
@@ -81,7 +103,7 @@ def map_layout(
         return np.asarray([[2 * i - len(z) + 1, 0] for i in range(len(z))], np.float32).reshape(-1, 2)
     z = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
     head = _reduced(z[:max_points], seed)
-    plane = _padded(head) if len(head) < 10 or float(np.ptp(head)) == 0 else _tsne(head, seed)
+    plane = _padded(head) if len(head) < 10 or float(np.ptp(head)) == 0 else _LAYOUTS[by](head, seed)
     if len(z) > max_points:
         nearest = np.argsort(-(z[max_points:] @ z[:max_points].T), axis=1, kind="stable")[:, :3]
         plane = np.concatenate([plane, plane[nearest].mean(1)])
@@ -114,6 +136,25 @@ def _tsne(z: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     tsne = TSNE(perplexity=perplexity, init=start, max_iter=steps, learning_rate="auto", random_state=seed)
     with threadpool_limits(1):  # its threads gain little, and on a busy machine they wait for one another
         return np.asarray(tsne.fit_transform(z), dtype=np.float32)
+
+
+def _umap(z: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    """Lay out by UMAP (McInnes et al. 2018, arXiv 1802.03426), from the first two principal components on."""
+    import warnings
+
+    from umap import UMAP
+
+    start = 10 * _padded(z) / max(float(np.abs(z[:, :2]).max()), 1e-12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the libraries below it, about threads and what is deprecated
+        made = UMAP(n_neighbors=min(15, len(z) - 1), init=start, random_state=seed, n_jobs=1).fit_transform(z)
+    return np.asarray(made, dtype=np.float32)
+
+
+_LAYOUTS: dict[Layout, Callable[[NDArray[np.float32], int], NDArray[np.float32]]] = {
+    "t-SNE": _tsne,
+    "UMAP": _umap,
+}
 
 
 def thumbnail(pixels: NDArray[np.uint8] | Image.Image, side: int = 72, quality: int = 60) -> bytes:

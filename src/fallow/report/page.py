@@ -49,7 +49,7 @@ def render(data: ReportData) -> str:
     """Return the page as text."""
     result = data.result
     environment = page_environment()
-    script = own_file(environment, "map.js")
+    script, script_hash = own_script(environment, "map.js")
     same = result.chosen.rung == result.labels_only.rung
     drawing = cluster_map.cluster_map(data.map_points, data.classes, data.map_names, same)
     strengths, reach = view.reach_table(data.reach)
@@ -83,7 +83,7 @@ def render(data: ReportData) -> str:
         class_rows=class_rows,
         style=own_file(environment, "style.css"),
         script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        script_hash=script_hash,
     )
 
 
@@ -118,3 +118,14 @@ def own_file(environment: Environment, name: str) -> str:
     """Return a file of our own as it is."""
     assert environment.loader is not None
     return environment.loader.get_source(environment, name)[0].strip()
+
+
+def own_script(environment: Environment, name: str) -> tuple[str, str]:
+    """Return a script of our own and the hash by which a page's policy lets it run."""
+    script = own_file(environment, name)
+    return script, base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def page_style(environment: Environment) -> str:
+    """Return the style of the pages beside the report."""
+    return own_file(environment, "style.css") + "\n" + own_file(environment, "pages.css")

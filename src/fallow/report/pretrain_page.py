@@ -11,7 +11,7 @@ from pathlib import Path
 from fallow.record import Decision, Interval
 from fallow.record.pretrained import PretrainRecord
 from fallow.report.lines import in_ascii, speaks_unicode
-from fallow.report.page import own_file, page_environment, write_page
+from fallow.report.page import page_environment, page_style, write_page
 from fallow.report.view import Tile
 from fallow.report.words import duration, percent, plural
 
@@ -60,7 +60,7 @@ def write_pretrain_report(
         tiles=_tiles(record),
         lines=pretrain_lines(record),
         decisions=decisions,
-        style=own_file(environment, "style.css") + "\n" + own_file(environment, "pages.css"),
+        style=page_style(environment),
     )
     write_page(path, text)
 

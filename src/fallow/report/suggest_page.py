@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fallow.record.next_labels import Suggestion, Suggestions
-from fallow.report.page import own_file, page_environment, write_page
+from fallow.report.page import page_environment, page_style, write_page
 from fallow.report.words import counts_line
 
 MOST = 500
@@ -45,7 +45,7 @@ def write_suggest_page(path: Path, found: Suggestions, pictures: Sequence[bytes 
         more=len(found.items) - len(items),
         rest="",
         counts=counts_line(found.counts),
-        style=own_file(environment, "style.css") + "\n" + own_file(environment, "pages.css"),
+        style=page_style(environment),
     )
     write_page(path, text)
 

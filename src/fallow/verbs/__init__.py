@@ -3,8 +3,10 @@
 from fallow.verbs.demo import demo
 from fallow.verbs.distill import Distilled, distill
 from fallow.verbs.doctor import doctor
+from fallow.verbs.embed import Embedded, embed
 from fallow.verbs.evaluate import Evaluation, evaluate
 from fallow.verbs.export import export
+from fallow.verbs.find import Lookup, find
 from fallow.verbs.forecast import Foreseen, forecast
 from fallow.verbs.init import init
 from fallow.verbs.label import Labels, label, load_labels
@@ -18,9 +20,11 @@ from fallow.verbs.train import train
 
 __all__ = [
     "Distilled",
+    "Embedded",
     "Evaluation",
     "Foreseen",
     "Labels",
+    "Lookup",
     "Prediction",
     "Pretrained",
     "Probed",
@@ -29,8 +33,10 @@ __all__ = [
     "demo",
     "distill",
     "doctor",
+    "embed",
     "evaluate",
     "export",
+    "find",
     "forecast",
     "init",
     "label",

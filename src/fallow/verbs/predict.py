@@ -18,7 +18,7 @@ from cyclopts import Parameter
 from fallow.errors import DataError, RunError
 from fallow.types import JsonObject
 from fallow.verbs.batches import look
-from fallow.verbs.find import find_images
+from fallow.verbs.files import find_images
 
 if TYPE_CHECKING:
     from fallow.export import Deployed

@@ -180,7 +180,7 @@ def open_run(
         from fallow.data import open_source
 
         open_source(data)  # says what is wrong, before a directory is made
-    run = RunDir.create(settings.out or _fresh())
+    run = RunDir.create(settings.out or fresh_run())
     request = {"verb": verb, "data": shown, "config": asked}
     if isinstance(data, str | Path):
         request["path"] = str(Path(data).resolve())  # a run may go on from another folder
@@ -228,7 +228,7 @@ def _same_data(data: str | Path, request: dict[str, Any]) -> bool:
     )
 
 
-def _fresh() -> Path:
+def fresh_run() -> Path:
     """Return ``runs/<two words>``, the first that is free."""
     from fallow.verbs.names import names
 
