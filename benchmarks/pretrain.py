@@ -26,6 +26,8 @@ NAME = "pretrain"
 SIZE, PER_CLASS, TESTED = 32, 400, 2000
 BESIDE = "lightly "
 """What the names of LightlySSL's methods begin with."""
+TEACHER, TEACHER_SIZE = "tf_efficientnet_lite0", 96
+"""What methods with a teacher learn from: the pretrained network of all defaults, at its size for images of 32 pixels."""
 SEEDS = {"dev": range(1), "final": range(100, 103)}
 
 
@@ -64,6 +66,23 @@ def learned_beside(
     return replace(start, module=module.eval()), done
 
 
+def known_to(name: str, start: Any, images: np.ndarray) -> Any:
+    """Return what the frozen network that a method asks for says of the images; its time is not counted."""
+    import torch
+
+    from fallow.data import cache_dir
+    from fallow.methods import PRETRAIN
+    from fallow.models import Embedder, load_backbone
+
+    asks = PRETRAIN[name].asks
+    if not asks:
+        return None
+    backbone, size = (start, SIZE) if asks == "start" else (load_backbone(TEACHER), TEACHER_SIZE)
+    embedder = Embedder(backbone, size, cache=cache_dir())
+    pixels = np.stack([embedder.preprocess.resize(image) for image in images])
+    return torch.from_numpy(embedder.embed_pixels(pixels))
+
+
 def cell(
     method: str, seed: int, images: Draw, seconds: float, steps: int | None, batch: int
 ) -> dict[str, Any]:
@@ -95,7 +114,7 @@ def cell(
     as_it_is = beside or method == "random"
     name = "simclr" if as_it_is else method
     plan = PretrainPlan(network, name, planner.settings(network, batch, steps or 1000), ("hflip",), seconds)
-    lesson = Lesson(learned, gray=False)
+    lesson = Lesson(learned, gray=False, known=known_to(name, start, learned))
     if not as_it_is and steps is None:
         each = time_steps(lesson.loop(start, plan), 3)
         plan = replace(plan, settings=planner.settings(network, batch, max(20, int(seconds / each))))
@@ -118,7 +137,9 @@ def cell(
 def main() -> None:
     from fallow.methods import PRETRAIN
 
-    there = [name for name, kind in PRETRAIN.items() if not kind.needs_tokens]
+    there = [
+        name for name, kind in PRETRAIN.items() if not kind.needs_tokens and "labels" not in kind.info.needs
+    ]
     parser = suite_parser(__doc__, SEEDS)
     parser.add_argument("--methods", default=",".join(("pixels", "random", *there)))
     parser.add_argument("--seconds", type=float, default=180.0, help="of each method's steps")
