@@ -209,3 +209,48 @@ def test_a_size_that_a_network_cannot_take_is_told_before_the_first_step(data: P
         else:
             with pytest.raises(ConfigError, match=r"test_vit.*50"):
                 check_training(ctx)
+
+
+@pytest.fixture
+def vit_file(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_vit", pretrained=False).state_dict(), tmp_path / "vit.safetensors")
+    return tmp_path / "vit.safetensors"
+
+
+def test_adapters_are_trained_and_what_leaves_is_a_plain_network(
+    data: Path, vit_file: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("peft")
+    result = fallow.train(
+        data,
+        out=tmp_path / "run",
+        rungs="probe,finetune",
+        embed={"backbone": "test_vit", "weights": vit_file},
+        set={"network.trainable": "lora", "optimization.steps": 4},
+        show="nothing",
+    )
+    assert {d.name: d.value for d in result.decisions}["network.trainable"] == "lora"
+    finetune = next(Path(result.path).glob("stages/*-finetune/*.safetensors"))
+    from safetensors import safe_open
+
+    with safe_open(finetune, "pt") as file:
+        assert not [name for name in file.keys() if "lora" in name]  # noqa: SIM118
+
+
+def test_few_labels_and_an_accelerator_adapt_a_transformer_and_the_last_blocks_of_others(
+    data: Path, files: list[Path], vit_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("peft")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for name, weights, expected in (("test_vit", vit_file, "lora"), (NAME, files[0], "last")):
+        ctx = photos(data, tmp_path / name, weights)
+        own = EmbedConfig(backbone=name, weights=weights)
+        ctx = replace(
+            ctx,
+            config=ctx.config.model_copy(update={"embed": own}),
+            plan=SpacePlan((name,), (SIZE,), ("none",), len(ctx.data.pool_ids)),
+            bank=SpaceBank(own, tmp_path / name, offline=True),
+            scratch={},
+        )
+        assert network_plan(ctx).trainable == expected

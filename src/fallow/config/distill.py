@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from fallow.config.base import Auto, Section, check_weights
+from fallow.config.base import Auto, Section
 from fallow.config.frozen import EmbedConfig
 from fallow.config.names import listed
 from fallow.config.run import LogConfig, RunConfig
-from fallow.config.trained import AugmentConfig, OptimizationConfig, Positive, check_backbone
+from fallow.config.train import ReplayConfig
+from fallow.config.trained import (
+    AugmentConfig,
+    OptimizationConfig,
+    Positive,
+    TrainableConfig,
+    check_backbone,
+)
 
 
-class StudentConfig(Section):
-    """The network that learns."""
+class StudentName(Section):
+    """The name of the network that learns."""
 
     student: str = Field(
         "auto",
         description="timm model name, or small_resnet_32 (16, 64 ...) for small images. auto: by image size and the limits given.",
-    )
-    weights: Path | None = Field(
-        None, description="File with the weights to start from (.safetensors, .pt, .pth), loaded strictly."
-    )
-    size: Annotated[int, Field(ge=8, le=1024)] | Auto = Field(
-        "auto", description="Side in pixels of the square the student sees. auto: by the limits given."
-    )
-
-    init: Literal["auto", "pretrained", "scratch"] = Field(
-        "auto", description="What the student starts from. auto: pretrained weights where there are any."
-    )
-    trainable: Literal["auto", "head", "last", "all"] = Field(
-        "auto",
-        description="What of the student may change: head, last (head and last blocks), or all. auto: all from "
-        "scratch, else by device and number of labels.",
     )
 
     @field_validator("student")
@@ -42,12 +34,13 @@ class StudentConfig(Section):
     def _student(cls, value: str) -> str:
         return check_backbone(value)
 
-    @field_validator("weights")
-    @classmethod
-    def _weights(cls, value: Path | None) -> Path | None:
-        if value is not None:
-            check_weights(value)
-        return value
+
+class StudentConfig(TrainableConfig, StudentName):
+    """The network that learns."""
+
+    size: Annotated[int, Field(ge=8, le=1024)] | Auto = Field(
+        "auto", description="Side in pixels of the square the student sees. auto: by the limits given."
+    )
 
 
 class DistillationConfig(Section):
@@ -94,6 +87,10 @@ class DistillConfig(RunConfig):
         default_factory=AugmentConfig, description="What may be changed in a training image."
     )
     log: LogConfig = Field(default_factory=LogConfig, description="Where the figures of training go.")
+    replay: ReplayConfig = Field(
+        default_factory=ReplayConfig,
+        description="What a run's clock settled; nothing to fill in by hand.",
+    )
 
     @field_validator("max_params")
     @classmethod

@@ -29,8 +29,8 @@ def check_backbone(name: str) -> str:
     return name
 
 
-class StartConfig(Section):
-    """The network that is trained, and where it starts: what all training shares."""
+class BackboneConfig(Section):
+    """The name of a network that is trained."""
 
     backbone: str = Field(
         "auto",
@@ -38,6 +38,16 @@ class StartConfig(Section):
         "`fallow pretrain` run. "
         "auto: by image size and what is at hand.",
     )
+
+    @field_validator("backbone")
+    @classmethod
+    def _backbone(cls, value: str) -> str:
+        return check_backbone(value)
+
+
+class LearnerConfig(Section):
+    """Where a network starts, whatever it is called by."""
+
     weights: Path | None = Field(
         None, description="File with the weights to start from (.safetensors, .pt, .pth), loaded strictly."
     )
@@ -49,11 +59,6 @@ class StartConfig(Section):
         description="What training starts from: pretrained weights, or scratch (random ones). "
         "auto: pretrained where there are weights for such images.",
     )
-
-    @field_validator("backbone")
-    @classmethod
-    def _backbone(cls, value: str) -> str:
-        return check_backbone(value)
 
     @field_validator("weights")
     @classmethod
@@ -70,14 +75,23 @@ class StartConfig(Section):
         return value
 
 
-class NetworkConfig(StartConfig):
-    """The network that is trained."""
+class StartConfig(LearnerConfig, BackboneConfig):
+    """The network that is trained, and where it starts: what all training shares."""
 
-    trainable: Literal["auto", "head", "last", "all"] = Field(
+
+class TrainableConfig(LearnerConfig):
+    """What of a network may change."""
+
+    trainable: Literal["auto", "head", "last", "lora", "all"] = Field(
         "auto",
-        description="What may change: head, last (head and last blocks), or all. auto: all from scratch, else by device "
+        description="What may change: head, last (head and last blocks), lora (head and low-rank adapters; needs peft), or all. auto: all from scratch, else by device "
         "and number of labels.",
     )
+
+
+class NetworkConfig(TrainableConfig, StartConfig):
+    """The network that is trained."""
+
     views: Annotated[int, Field(ge=0, le=64)] | Auto = Field(
         "auto",
         description="Noised views of each unlabeled image that the frozen part of the network is run on, once, on a CPU; "

@@ -1,5 +1,6 @@
 """Functions from an image to an answer: backbones, their weights, frozen vectors and linear heads on them."""
 
+from fallow.models.adapters import has_peft
 from fallow.models.backbones import (
     PIXELS,
     Backbone,
@@ -41,7 +42,14 @@ from fallow.models.network import (
 from fallow.models.own import from_module
 from fallow.models.preprocess import Preprocess
 from fallow.models.small import SMALL_RESNET, SMALL_STEM
-from fallow.models.tokens import TokenInfo, accept_sizes, encode_tokens, pool_tokens, token_info
+from fallow.models.tokens import (
+    TokenInfo,
+    accept_sizes,
+    encode_tokens,
+    is_transformer,
+    pool_tokens,
+    token_info,
+)
 from fallow.models.trunk import Cut, TailNetwork, find_cut, trunk_backbone
 from fallow.models.views import FLIP, VIEWS, apply_view, view_indices
 from fallow.models.weights import WeightsSource, load_strict, read_state, resolve_weights
@@ -87,6 +95,8 @@ __all__ = [
     "fit_temperature",
     "from_backbone",
     "from_module",
+    "has_peft",
+    "is_transformer",
     "lets_gradient_through",
     "load_backbone",
     "load_strict",

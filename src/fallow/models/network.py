@@ -7,13 +7,14 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fallow.errors import ConfigError, RunError
+from fallow.models.adapters import add_adapters, is_adapted, merged
 from fallow.models.backbones import PIXELS, Backbone, Triple, backbone_from_state
 from fallow.models.classifier import Branch, EmbeddingClassifier
 from fallow.models.embed import Space
@@ -24,7 +25,7 @@ from fallow.models.preprocess import Preprocess
 from fallow.models.small import SmallResNet, set_drop_path
 from fallow.models.weights import fingerprint, load_strict
 
-Trainable = Literal["all", "last", "head"]
+Trainable = Literal["all", "last", "head", "lora"]
 
 _CONTAINERS = ("blocks", "stages", "layers", "features")
 _STAGE = re.compile(r"(?:^|\.)(?:layer|stage|s)\d+$")
@@ -88,9 +89,14 @@ class Network(nn.Module):
         outputs: Tensor = self.head(self.features(images))
         return outputs
 
+    @property
+    def adapted(self) -> bool:
+        """Whether adapters learn beside its layers."""
+        return is_adapted(self.module)
+
     def whole(self) -> nn.Module:
-        """Return the module as it is now, from images to features."""
-        return self.module
+        """Return the module as it is now, from images to features; adapters are part of the weights."""
+        return merged(self.module) if self.adapted else self.module
 
     def train(self, mode: bool = True) -> Network:
         """Set training mode where something is trained, and evaluation mode elsewhere."""
@@ -118,7 +124,7 @@ def from_backbone(
         head: Features to raw outputs; it is used as it is, not copied.
         size: Side in pixels of the images.
         trainable: ``all``; ``last``: the last quarter of the blocks or stages and everything after them (of a small
-            residual network, all); ``head``: the backbone stays as it is.
+            residual network, all); ``head``: the backbone stays as it is; ``lora``: low-rank adapters beside all of its layers.
         dropout: Share of the features that dropout zeroes before the head.
         drop_path: Stochastic depth of the last residual block; blocks before it have less, in proportion to depth. It does
             nothing in a network without residual blocks that are understood: ``branches`` is 0 then.
@@ -126,8 +132,8 @@ def from_backbone(
     Raises:
         ConfigError: The backbone has nothing to train or cannot take this size, or another argument is unknown.
     """
-    if trainable not in ("all", "last", "head"):
-        raise ConfigError(f"what is trained cannot be '{trainable}': use all, last or head")
+    if trainable not in get_args(Trainable):
+        raise ConfigError(f"what is trained cannot be '{trainable}': use {', '.join(get_args(Trainable))}")
     if backbone.name == PIXELS and trainable != "head":
         raise ConfigError(
             "the backbone 'pixels' has no weights that could be trained: choose another backbone"
@@ -138,12 +144,24 @@ def from_backbone(
     module.requires_grad_(True)
     if is_own(module):
         _freeze_unused(module, size)
-    parts = ("",) if trainable == "all" else () if trainable == "head" else _last_parts(module)
+    parts = _parts(module, trainable)
     if parts != ("",):
         _freeze_but(module, parts)
     network = Network(module, head.requires_grad_(True), backbone, size, parts, dropout)
     network.branches = branches
     return network.train()
+
+
+def _parts(module: nn.Module, trainable: Trainable) -> tuple[str, ...]:
+    """Return the names of what is trained; adapters are put in place."""
+    if trainable == "lora":
+        parts = add_adapters(module)
+        for name in parts:
+            module.get_submodule(name).requires_grad_(True)
+        return parts
+    if trainable == "last":
+        return _last_parts(module)
+    return ("",) if trainable == "all" else ()
 
 
 def to_backbone(network: Network, name: str) -> Backbone:

@@ -44,6 +44,13 @@ def token_info(network: nn.Module) -> TokenInfo | None:
     return TokenInfo(int(module.embed_dim), int(patch[0]), int(grid[0]), int(module.num_prefix_tokens))
 
 
+def is_transformer(module: nn.Module) -> bool:
+    """Say whether a backbone's network is a vision transformer of timm's."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    return isinstance(module, VisionTransformer)
+
+
 def encode_tokens(
     network: nn.Module,
     images: Tensor,

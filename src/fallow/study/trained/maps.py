@@ -187,7 +187,8 @@ def bank_of(
     """
     asked = ctx.config
     # Boxes can be cut out of images, not out of maps; and a network that computes its activations twice is run as a whole.
-    whole = asked.augment.mix == "cutmix" or asked.optimization.gradient_checkpointing
+    # Adapters reach into the first layers: nothing stands still but those.
+    whole = asked.augment.mix == "cutmix" or asked.optimization.gradient_checkpointing or network.adapted
     if network.parts == ("",) or whole or asked.network.views == 0 or pick_device("auto") != "cpu":
         return None
     plan = known_plan(ctx)

@@ -13,6 +13,8 @@ from fallow.models import (
     Backbone,
     Trainable,
     create_backbone,
+    has_peft,
+    is_transformer,
     lets_gradient_through,
     load_backbone,
 )
@@ -200,8 +202,12 @@ def _trainable(ctx: RungContext, name: str, scratch: bool, size: int) -> tuple[T
         return "head", "The network that was handed in lets no gradient through."
     import torch
 
-    if torch.cuda.is_available() and ctx.data.per_class >= _MANY_LABELS:
-        return "all", f"An accelerator, and {_MANY_LABELS} labels a class or more."
+    if torch.cuda.is_available():
+        if ctx.data.per_class >= _MANY_LABELS:
+            return "all", f"An accelerator, and {_MANY_LABELS} labels a class or more."
+        if has_peft() and is_transformer((own or _pretrained(ctx, name)).module):
+            why = "An accelerator, a vision transformer and few labels: adapters change all of its layers a little."
+            return "lora", why
     return (
         "last",
         "The last blocks: few labels bend what the first ones know, and on a CPU they cost most of the time.",
