@@ -35,7 +35,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "pirl": ("pirl", {}),
     "ibot": ("ibot", CROPS),
     "msn": ("msn", {**CROPS, "missing": 0.5}),
-    "msn balanced": ("msn", {**CROPS, "balance": True}),
+    "msn, equation 1": ("msn", {**CROPS, "balance": False}),
     "supcon": ("supcon", {}),
     "triplet": ("triplet", {}),
     "multi_similarity": ("multi_similarity", {}),

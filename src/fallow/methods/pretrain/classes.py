@@ -30,7 +30,7 @@ class ClassMethod(PretrainMethod):
         if self.n_classes < 2:
             raise ConfigError(
                 f"{self.info.name} learns from labels of two classes or more, and those it may learn from have {self.n_classes}: "
-                "put more labeled images into a folder a class (half of them judge), or take a method that needs none, such as simclr"
+                "sort some more images into one folder a class (half of them judge), or take a method that needs none, such as simclr"
             )
 
     def step(self, batch: Batch, ctx: PretrainContext) -> Step:

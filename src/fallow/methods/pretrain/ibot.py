@@ -35,7 +35,7 @@ class IBOT(DINO):
         family="pretrain",
         paper="Zhou et al. 2021, arXiv 2111.07832",
         needs=("unlabeled", "vision transformer"),
-        suits="vision transformers whose single parts matter too, as in scenes with several things; longer runs than dino",
+        suits="pretrained vision transformers, or long runs, where parts of an image matter too, as in scenes with several things",
         cost=6.0,
     )
     needs_tokens = True

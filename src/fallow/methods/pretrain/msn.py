@@ -34,7 +34,10 @@ class MSN(MultiCrop):
         temperature: Divides the cosines.
         target_temperature: Divides those of the teacher.
         spread: Weight of me-max.
-        balance: Whether targets are shared out over prototypes by Sinkhorn, as in the authors' code and not in eq. 1.
+        balance: Whether targets are shared out over prototypes by Sinkhorn, as in the authors' code and not in eq. 1. Without it all
+            images may be sorted alike: one large share and many small ones satisfy me-max and sharpening half. A small transformer
+            from scratch on digits fell into that (nearest neighbors right: 35.5 % before, 26.7 % after 240 steps; with it 34.8 % and
+            40.3 % after 120).
         decay: Of the teacher, rising to 1; see `Teacher`.
         local_crops: Small crops of each image; None: 10, and none of images below 64 pixels a side.
         hidden: Width of the projector's hidden layers; None: 5 times that of the features (2,048 for the paper's 384).
@@ -47,7 +50,7 @@ class MSN(MultiCrop):
         family="pretrain",
         paper="Assran et al. 2022, arXiv 2204.07141",
         needs=("unlabeled", "vision transformer"),
-        suits="vision transformers that shall learn from very few labels afterwards; kinds of images about as frequent",
+        suits="pretrained vision transformers, or long runs, where very few labels come afterwards; kinds of images about as frequent",
         cost=4.0,
     )
     recipe = "msn"
@@ -66,7 +69,7 @@ class MSN(MultiCrop):
         temperature: float = 0.1,
         target_temperature: float = 0.025,
         spread: float = 1.0,
-        balance: bool = False,
+        balance: bool = True,
         decay: float = 0.996,
         local_crops: int | None = None,
         hidden: int | None = None,
