@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fallow.record import Decision, Interval
-from fallow.record.pretrained import PretrainRecord
+from fallow.record.pretrained import Finding, PretrainRecord
 from fallow.report.lines import in_ascii, speaks_unicode
 from fallow.report.page import page_environment, page_style, write_page
-from fallow.report.view import Tile
+from fallow.report.view import Tile, Tone
 from fallow.report.words import duration, percent, plural
 
 _WIDTH = 80
+_TONES: dict[Finding, Tone] = {"better": "better", "worse": "worse"}
+"""Color follows what the interval shows, not the sign of the difference."""
 
 
 @dataclass(frozen=True)
@@ -142,11 +144,18 @@ def _tiles(record: PretrainRecord) -> list[Tile]:
         one = record.difference
         note = f"95 % interval {100 * one.low:+.1f} to {100 * one.high:+.1f} points"
         small = f"on {plural(one.n, 'held-out label')}"
-        found.append(Tile("Linear probe, after less before", f"{100 * one.value:+.1f}", note, small))
+        tone = _TONES.get(record.finding, "neutral")
+        found.append(Tile("Linear probe, after less before", f"{100 * one.value:+.1f}", note, small, tone))
     pace = f"{record.images_per_second:,.0f} images a second"
     found.append(
-        Tile("Learned", f"{record.steps:,} steps", f"of {record.batch} images by {record.method}", pace)
+        Tile(
+            "Learned",
+            f"{record.steps:,} steps",
+            f"of {record.batch} images by {record.method}",
+            pace,
+            "neutral",
+        )
     )
     what = f"{record.init}, {record.trainable} blocks" if record.trainable == "last" else record.init
-    found.append(Tile("Network", record.backbone, f"at {record.size} pixels", what))
+    found.append(Tile("Network", record.backbone, f"at {record.size} pixels", what, "neutral"))
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fallow.record import ONE_GROUP, Interval, RungResult, Scored, StudyResult
 from fallow.report.data import ReportData
@@ -21,14 +21,22 @@ MATRIX_CLASSES = 30
 TRESPASS_LIMIT = 0.1
 
 
+Tone: TypeAlias = Literal["", "better", "worse", "neutral"]
+
+
 @dataclass(frozen=True)
 class Tile:
-    """A key figure: what it is, the figure, what it is compared with, how it was measured."""
+    """A key figure: what it is, the figure, what it is compared with, how it was measured.
+
+    Attributes:
+        tone: What its color says: ``better``, ``worse``, or ``neutral``: nothing. Empty: the first tile of a page stands out.
+    """
 
     title: str
     figure: str
     note: str = ""
     small: str = ""
+    tone: Tone = ""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from fallow.study.judge import Judge, Judgment, at_chance, pool_mix, weights_dec
 from fallow.study.leave import keep_model, leave, model_rung
 from fallow.study.pace import Pace, embed_everything, image_seconds
 from fallow.study.plan import SpacePlan, as_before, kept_spaces, part_of_pool, plan_spaces, without_weights
-from fallow.study.replay import followed, planned, stage_plan
+from fallow.study.replay import ELSEWHERE, followed, planned, stage_plan
 from fallow.study.rung import Candidate, Cost, Rung, Workload
 from fallow.study.rungs import RUNGS
 from fallow.study.stage import Stage, StagePlan, note_elapsed
@@ -184,10 +184,7 @@ class Study:
         asked = self.config.replay.data
         self.config = followed(self.config, self.fingerprint)
         if asked and not self.config.replay.data:
-            self.notes.append(
-                "The config was written by a run on other data: its values are pinned, what its clock settled is not "
-                "followed."
-            )
+            self.notes.append(ELSEWHERE)
 
     def _plan(self, data: StudyData, bank: SpaceBank) -> SpacePlan:
         """Plan what to embed, or do as the run did that this one follows."""

@@ -20,6 +20,7 @@ _CLOCKED = "network.views"
 _WHOLE = ("method",)
 """Decisions about what is an option by itself and in no section."""
 
+ELSEWHERE = "The config was written by a run on other data: its values are pinned, what its clock settled is not followed."
 _FOLLOWED = "As in the run that this one follows: "
 
 

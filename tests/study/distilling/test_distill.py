@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 import pytest
+import yaml
 from safetensors.numpy import load_file
 
 import fallow
+from fallow.config import DistillConfig
 from fallow.errors import ConfigError, DataError
 from fallow.study.distilling import job
 from tests.study.digits import train, write_digits
@@ -102,6 +105,45 @@ def test_the_config_that_a_run_leaves_makes_the_same_student(here: Path) -> None
         str(here / "data"), config=here / "small" / "config.yaml", out=here / "again", show="nothing"
     )
     assert_same(here / "small", here / "again")
+
+
+def test_a_replay_takes_over_what_the_clock_settled_and_plans_nothing(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = job.plan_spaces
+    monkeypatch.setattr(job, "plan_spaces", lambda *given: replace(planned(*given), pool=40))
+    made = distill(here, "less")
+    assert made.figures["learned_from"] == 40
+    written = yaml.safe_load((here / "less" / "config.yaml").read_text())
+    written["replay"]["cuts"] = {"distill": 7}  # as a run leaves it that was ended by a slow machine
+    (here / "cut.yaml").write_text(yaml.safe_dump(written))
+    monkeypatch.setattr(job, "plan_spaces", lambda *given: pytest.fail("planned again"))
+    again = fallow.distill(
+        str(here / "data"), config=here / "less" / "config.yaml", out=here / "less-again", show="nothing"
+    )
+    assert again.figures["learned_from"] == 40
+    assert_same(here / "less", here / "less-again")
+    cut = fallow.distill(str(here / "data"), config=here / "cut.yaml", out=here / "cut", show="nothing")
+    assert cut.figures["steps"] == 7
+    kept = yaml.safe_load((here / "cut" / "config.yaml").read_text())["replay"]
+    assert kept["cuts"] == {"distill": 7}
+
+
+def test_a_lesson_is_ended_by_what_was_planned_for_it_and_not_by_the_rest_of_the_budget(
+    tmp_path: Path,
+) -> None:
+    class Idle:
+        config, notes = DistillConfig(), []
+        _tell = notes.append
+
+    path = tmp_path / "lesson.json"
+    stop = job.Distilling._stop(Idle(), job.Plan(100, seconds=10.0), path)  # type: ignore[arg-type]
+    assert not stop(60, 14.9)
+    assert not path.exists()
+    assert stop(60, 15.1)
+    assert json.loads(path.read_text())["cut"] == 60
+    asked = job.Distilling._stop(Idle(), job.Plan(100), path)  # type: ignore[arg-type]
+    assert not asked(60, 1e9)  # whoever asks for steps gets them
 
 
 def assert_same(one: Path, other: Path) -> None:

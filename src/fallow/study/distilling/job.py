@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fallow.config import DistillConfig, JointConfig, NetworkConfig, TrainConfig, dump_config
+from fallow.config import DistillConfig, JointConfig, NetworkConfig, ReplayConfig, TrainConfig, dump_config
 from fallow.data import Source, audit, cache_dir, check_trainable
 from fallow.engine import check_trackers
 from fallow.errors import ConfigError, RunError
@@ -36,7 +36,8 @@ from fallow.study.distilling.measure import (
 )
 from fallow.study.distilling.student import Student, choose_student
 from fallow.study.distilling.teacher import Taught, ask, check_teachers
-from fallow.study.plan import kept_spaces, part_of_pool, plan_spaces
+from fallow.study.plan import SpacePlan, as_before, kept_spaces, part_of_pool, plan_spaces
+from fallow.study.replay import ELSEWHERE, followed, planned
 from fallow.study.rung import ImageSet
 from fallow.study.stage import note_elapsed
 from fallow.tasks import classification_task
@@ -51,6 +52,8 @@ _SLOWER = 1.15
 """A fit takes this much longer than its steps."""
 _LATE = 1.5
 """It is ended when it takes this many times what was planned."""
+_LESSON = "distill"
+"""What the lesson is called among the facts that a replay follows."""
 INT8 = "model.int8.onnx"
 
 
@@ -61,10 +64,12 @@ class Plan:
     Attributes:
         steps: Steps it takes.
         cut: Step at which the clock ended it; None where it did not.
+        seconds: How long that was to take; None where the steps were asked for, and the clock ends nothing.
     """
 
     steps: int
     cut: int | None = None
+    seconds: float | None = None
 
 
 class Distilling:
@@ -185,14 +190,21 @@ class Distilling:
             # What a teacher says of an image of no class is as good to learn from as any.
             joint=JointConfig(foreign="keep"),
             log=asked.log,
+            replay=asked.replay,
         )
         self.screen.stage("embed")
-        plan = kept_spaces(
-            self.run,
-            data.fingerprint(),
-            self.decisions,
-            lambda: plan_spaces(data, bank, self.clock, self.decisions, asked.seed),
-        )
+        fingerprint = data.fingerprint()
+        config = followed(config, fingerprint)
+        if asked.replay.data and not config.replay.data:
+            self._tell(ELSEWHERE)
+
+        def make() -> SpacePlan:
+            again = planned(config)
+            if again is not None:
+                return as_before(again, self.decisions)
+            return plan_spaces(data, bank, self.clock, self.decisions, asked.seed)
+
+        plan = kept_spaces(self.run, fingerprint, self.decisions, make)
         data = part_of_pool(data, plan, asked.seed)
         return RungContext(
             data,
@@ -229,7 +241,9 @@ class Distilling:
         asked = self.config.optimization.steps
         if isinstance(asked, int):
             ctx.decide("optimization.steps", asked, "Asked for.", pinned=True)
-            return Plan(asked)
+            before = ctx.config.replay
+            # The step at which the clock ended a lesson is of that lesson: another number of steps is another one.
+            return Plan(asked, before.cuts.get(_LESSON) if before.steps.get(_LESSON) == asked else None)
         cost = rung.estimate(ctx)
         seconds = (self.clock.left - self._reserve(ctx, student, aside)) / _SLOWER
         most = rung.most_steps(ctx)
@@ -243,7 +257,7 @@ class Distilling:
         rule = "As many as the budget holds, until each image was seen often enough."
         evidence = {"seconds_a_step": round(cost.seconds, 4), "seconds_left": round(seconds, 1), "most": most}
         ctx.decide("optimization.steps", steps, rule, evidence=dict(evidence))
-        return Plan(steps)
+        return Plan(steps, seconds=round(_SLOWER * (steps * cost.seconds + cost.once), 1))
 
     def _reserve(self, ctx: RungContext, student: Student, aside: int) -> float:
         """Return the seconds that export and measuring will take."""
@@ -253,12 +267,10 @@ class Distilling:
         return _EXPORT_SECONDS + (images * each + quantizing) / 1000
 
     def _stop(self, plan: Plan, path: Path) -> Callable[[int, float], bool]:
-        left = max(self.clock.left, 1.0)
-
         def stop(step: int, seconds: float) -> bool:
             if plan.cut is not None:
                 return step >= plan.cut
-            if isinstance(self.config.optimization.steps, int) or step == 0 or seconds <= _LATE * left:
+            if plan.seconds is None or step == 0 or seconds <= _LATE * plan.seconds:
                 return False
             write_json(path, asdict(replace(plan, cut=step)))
             self._tell(
@@ -343,6 +355,11 @@ class Distilling:
         values["network"] |= {"student": student.backbone, "size": student.size}
         values["optimization"]["steps"] = plan.steps
         values["latency_ms"] = values["max_params"] = None  # the student that they chose is named
+        values["replay"] = ReplayConfig(
+            **{name: read_json(self.run.plan)[name] for name in ("data", "spaces")},
+            steps={_LESSON: plan.steps},
+            cuts={} if plan.cut is None else {_LESSON: plan.cut},
+        ).model_dump()
         write_bytes(self.run.config, dump_config(values).encode())
 
     def _tell(self, sentence: str) -> None:
