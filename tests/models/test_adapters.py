@@ -110,6 +110,50 @@ def test_a_network_without_such_a_layer_is_told() -> None:
         add_adapters(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()))
 
 
+class _Encoder(nn.Module):
+    """Its layer reads weights itself where it is not trained, as torch's own transformers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cut = nn.Conv2d(3, 16, 8, 8)
+        self.layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens: torch.Tensor = self.layer(self.cut(x).flatten(2).transpose(1, 2))
+        return tokens.mean(1)
+
+
+class _HalfRead(nn.Module):
+    """One layer is called, of the other the weight is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called, self.read = nn.Linear(3, 8), nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(self.called(x.mean((2, 3))).relu(), self.read.weight)
+
+
+def _own(module: nn.Module) -> Backbone:
+    return from_module(module, size=SIZE, mean=(0.5,) * 3, std=(0.25,) * 3, name="own")
+
+
+def test_adapters_that_the_forward_pass_runs_past_are_told_or_left_out() -> None:
+    with pytest.raises(ConfigError, match="reads the weights"):
+        from_backbone(_own(_Encoder()), nn.Identity(), SIZE, trainable="lora")
+    network = from_backbone(_own(_HalfRead()), nn.Identity(), SIZE, trainable="lora")
+    assert network.parts
+    assert all("called" in name for name in network.parts)
+    learning = [name for name, weight in network.named_parameters() if weight.requires_grad]
+    assert learning
+    assert all("called" in name for name in learning)
+
+
+def test_a_network_with_next_to_nothing_in_such_layers_is_told() -> None:
+    with pytest.raises(ConfigError, match="10% of its weights"):
+        add_adapters(nn.Sequential(nn.Conv2d(3, 64, 7), nn.Flatten(), nn.Linear(64, 4)))
+
+
 def test_that_the_library_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.util
 

@@ -18,6 +18,8 @@ from fallow.errors import ConfigError
 RANK = 8
 """Of the matrices, peft's default; the paper finds 4 to 8 enough in its tables 6 and 18."""
 _ALPHA = 16.0
+_LEAST_SHARE = 0.1
+"""Share of the weights below which adapters could change next to nothing (ResNet-18: 2 %)."""
 _KEPT = ("lora_A", "lora_B")
 
 
@@ -46,10 +48,11 @@ def add_adapters(module: nn.Module, seed: int = 0) -> tuple[str, ...]:
             "network.trainable=lora needs peft: pip install 'fallow[lora]', or take head, last or all"
         )
     names = [name for name, part in module.named_modules() if name and _takes_adapter(part)]
-    if not names:
+    whole = sum(weight.numel() for weight in module.parameters())
+    if sum(module.get_submodule(name).weight.numel() for name in names) < _LEAST_SHARE * whole:
         raise ConfigError(
-            "network.trainable=lora: the network has no linear layer and no 1 x 1 convolution that an adapter could stand beside; "
-            "take last or all"
+            "network.trainable=lora: the network has no linear layer and no 1 x 1 convolution that an adapter could stand beside, "
+            f"or they hold less than {_LEAST_SHARE:.0%} of its weights; take last or all"
         )
     from peft import LoraConfig, inject_adapter_in_model
 

@@ -144,7 +144,7 @@ def from_backbone(
     module.requires_grad_(True)
     if is_own(module):
         _freeze_unused(module, size)
-    parts = _parts(module, trainable)
+    parts = _parts(module, trainable, size)
     if parts != ("",):
         _freeze_but(module, parts)
     network = Network(module, head.requires_grad_(True), backbone, size, parts, dropout)
@@ -152,16 +152,28 @@ def from_backbone(
     return network.train()
 
 
-def _parts(module: nn.Module, trainable: Trainable) -> tuple[str, ...]:
+def _parts(module: nn.Module, trainable: Trainable, size: int) -> tuple[str, ...]:
     """Return the names of what is trained; adapters are put in place."""
     if trainable == "lora":
-        parts = add_adapters(module)
-        for name in parts:
-            module.get_submodule(name).requires_grad_(True)
-        return parts
+        return _adapted_parts(module, size)
     if trainable == "last":
         return _last_parts(module)
     return ("",) if trainable == "all" else ()
+
+
+def _adapted_parts(module: nn.Module, size: int) -> tuple[str, ...]:
+    """Put adapters in place and return those that learn: a forward pass that reads a layer's weight itself runs past its adapter."""
+    placed = add_adapters(module)
+    for name in placed:
+        module.get_submodule(name).requires_grad_(True)
+    _freeze_unused(module, size)
+    parts = tuple(name for name in placed if _learns(module.get_submodule(name)))
+    if not parts:
+        raise ConfigError(
+            "network.trainable=lora: the network reads the weights of its layers itself, so that adapters beside them would "
+            "change nothing; take last or all"
+        )
+    return parts
 
 
 def to_backbone(network: Network, name: str) -> Backbone:
@@ -281,7 +293,7 @@ def lets_gradient_through(backbone: Backbone, size: int) -> bool:
 
 
 def _freeze_unused(module: nn.Module, size: int) -> None:
-    """Freeze what the features of a user's own network do not depend on, such as layers behind the hook."""
+    """Freeze what the features of a network do not depend on, such as layers behind the hook of a user's own."""
     module.eval()
     with torch.enable_grad():
         total = module(torch.full((2, 3, size, size), 0.5)).float().sum()
