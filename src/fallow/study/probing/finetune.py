@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fallow.config import EmbedConfig, TrainConfig
+from fallow.config import EmbedConfig, NetworkConfig, OptimizationConfig, TrainConfig
 from fallow.data import ImageReader, cache_dir
 from fallow.errors import ConfigError
 from fallow.models import PIXELS
@@ -118,8 +118,8 @@ def _context(subject: Subject, data: ProbedData, rest: Positions, progress: Prog
     config = TrainConfig(
         seed=deal.seed,
         rungs="finetune",
-        network={"trainable": "all", "size": max(part.size, 8)},
-        optimization={"lr": default_lr(start)},
+        network=NetworkConfig(trainable="all", size=max(part.size, 8)),
+        optimization=OptimizationConfig(lr=default_lr(start)),
     )
     return RungContext(
         seen,
