@@ -17,6 +17,8 @@ from fallow.methods.pretrain.base import PretrainContext, PretrainMethod
 from fallow.methods.pretrain.parts import float32, mlp, width
 from fallow.methods.pretrain.patches import CELLS, Puzzle, draw_places, even, far_orders
 
+_ORDERS, _FEW_ORDERS, _FEW_IMAGES = 100, 24, 5000
+
 
 class Jigsaw(PretrainMethod):
     """Minimize the cross-entropy of the order in which nine patches of an image are shown.
@@ -26,7 +28,8 @@ class Jigsaw(PretrainMethod):
     and the same mean and spread in every patch keep it from reading the order off edges and colors.
 
     Args:
-        orders: Orders that are told apart, 2 to 362,880.
+        orders: Orders that are told apart, 2 to 362,880; None: 100, and 24 where there are fewer than 5,000 images, of which a short run
+            begins to learn sooner (500 CIFAR-10 images, 160 steps: the loss falls to 65 % of its chance value, with 100 to 81 %).
         share: Side of a patch as a share of a third of the image's.
         out: Width of what is said of a patch.
         hidden: Width of the head's hidden layer; None: four times that of the features (4,096 in the paper).
@@ -49,12 +52,12 @@ class Jigsaw(PretrainMethod):
     order: Tensor
 
     def __init__(
-        self, *, orders: int = 100, share: float = 64 / 75, out: int = 128, hidden: int | None = None
+        self, *, orders: int | None = None, share: float = 64 / 75, out: int = 128, hidden: int | None = None
     ) -> None:
         super().__init__()
-        if not 2 <= orders <= math.factorial(CELLS):
+        if orders is not None and not 2 <= orders <= math.factorial(CELLS):
             raise ConfigError(f"options.orders={orders}: nine patches have 2 to 362,880 orders to tell apart")
-        self.orders, self.share, self.out, self.hidden = orders, share, out, hidden
+        self.asked, self.share, self.out, self.hidden = orders, share, out, hidden
 
     def augmentations(
         self, size: int, *, gray: bool = False, flips: Sequence[str] = ("hflip",)
@@ -73,6 +76,8 @@ class Jigsaw(PretrainMethod):
 
     def make(self, dim: int) -> None:
         """Make the head and the orders."""
+        usual = _FEW_ORDERS if self.n_images < _FEW_IMAGES else _ORDERS
+        self.orders = usual if self.asked is None else self.asked
         self.narrow = nn.Linear(dim, self.out)
         self.projector = mlp(CELLS * self.out, width(self.hidden, dim, 4), self.orders)
         self.register_buffer("order", far_orders(self.orders).clone(), persistent=False)
