@@ -6,7 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnxruntime as ort
@@ -133,7 +133,8 @@ def test_a_lesson_is_ended_by_what_was_planned_for_it_and_not_by_the_rest_of_the
     tmp_path: Path,
 ) -> None:
     class Idle:
-        config, notes = DistillConfig(), []
+        config = DistillConfig()
+        notes: ClassVar[list[str]] = []
         _tell = notes.append
 
     path = tmp_path / "lesson.json"
