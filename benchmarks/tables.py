@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from protocol import read_rows
 from scipy.stats import t as student
+from tables_ways import print_ways
 
 from fallow.study import Paired, Prior, compare, keep, prior
 
@@ -210,6 +211,7 @@ def main() -> None:
     for suite, heading in TRAINED.items():
         if rows := read_rows(f"trained-{suite}"):
             print(f"## {heading}\n", *trained(rows), "", sep="\n")
+    print_ways(shown)
 
 
 if __name__ == "__main__":
