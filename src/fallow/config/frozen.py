@@ -17,7 +17,7 @@ class EmbedConfig(Section):
 
     backbone: str = Field(
         "auto",
-        description="timm model name, `pixels` (no network, small images), the folder of a `fallow pretrain` run, or several "
+        description="timm model name, `torchvision/NAME`, `pixels` (no network, small images), the folder of a `fallow pretrain` run, or several "
         "joined by `+`. "
         "auto: what is at hand, by image size; on small gray images the pixels vote too.",
     )

@@ -16,7 +16,7 @@ class GalleryConfig(Section):
 
     model: str = Field(
         "auto",
-        description="A timm model, pixels, or the folder of a run; several joined by +. auto: as `fallow train` has it.",
+        description="A timm model, torchvision/NAME, pixels, or the folder of a run; several joined by +. auto: as `fallow train` has it.",
     )
     weights: Path | None = Field(None, description="File with the model's weights (.safetensors, .pt, .pth).")
     size: Annotated[int, Field(ge=8, le=1024)] | Auto = Field(

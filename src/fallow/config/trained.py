@@ -34,7 +34,7 @@ class BackboneConfig(Section):
 
     backbone: str = Field(
         "auto",
-        description="timm model name, small_resnet_WIDTH for small images, as in small_resnet_32, or the folder of a "
+        description="timm model name, `torchvision/NAME`, small_resnet_WIDTH for small images, as in small_resnet_32, or the folder of a "
         "`fallow pretrain` run. "
         "auto: by image size and what is at hand.",
     )

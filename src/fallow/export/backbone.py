@@ -31,6 +31,7 @@ from fallow.models import (
 from fallow.models.backbones import untouched
 from fallow.models.own import is_own
 from fallow.models.saved import BACKBONE, META
+from fallow.models.torchvision_nets import is_torchvision, snippet
 from fallow.record import write_json
 from fallow.types import JsonObject
 
@@ -167,7 +168,7 @@ def _card(text: str, backbone: Backbone, own: bool, graph: bool) -> str:
 
 
 def _snippet(backbone: Backbone, own: bool) -> list[str]:
-    """Return the three lines that load the weights."""
+    """Return the lines that load the weights."""
     name, size = backbone.architecture, backbone.default_size
     if own:
         return [
@@ -181,6 +182,8 @@ def _snippet(backbone: Backbone, own: bool) -> list[str]:
             'backbone = load_backbone(".")  # this folder, or the run that it is in',
             "network = backbone.module  # a torch module",
         ]
+    if is_torchvision(name):
+        return snippet(name)
     sized = f", img_size={size}" if hasattr(backbone.module, "set_input_size") else ""
     return [
         "import timm; from safetensors.torch import load_file",

@@ -14,6 +14,13 @@ from torch import nn
 from fallow.errors import ConfigError, WeightsError
 from fallow.models.saved import backbone_folder, load_saved
 from fallow.models.small import SMALL_STEM, give_small_stem, is_small_resnet, small_resnet
+from fallow.models.torchvision_nets import (
+    build,
+    is_torchvision,
+    pretrained_state,
+    takes_one_size,
+    without_classifier,
+)
 from fallow.models.weights import (
     PACKAGES,
     WeightsSource,
@@ -126,7 +133,7 @@ def load_backbone(name: str, *, weights: Path | None = None, offline: bool = Fal
     """Build the backbone ``name`` with pretrained weights.
 
     Args:
-        name: A timm model name, the folder of a pretraining run, or ``pixels`` (no network: the image averaged down to at most 16x16, in 0..1,
+        name: A timm model name, ``torchvision/<name>``, the folder of a pretraining run, or ``pixels`` (no network: the image averaged down to at most 16x16, in 0..1,
             flattened; an 8x8 image stays as it is when embedded at size 8).
         weights: File with the weights, loaded strictly. None: see `resolve_weights`.
         offline: Never reach for the hub.
@@ -153,8 +160,20 @@ def load_backbone(name: str, *, weights: Path | None = None, offline: bool = Fal
                 "choose another backbone, or give a file with --weights FILE"
             )
         return backbone_from_state(name, read_state(weights), f"'{weights}'")
+    if is_torchvision(name):
+        return _load_torchvision(name, weights, offline)
     source = resolve_weights(name, weights, offline)
     return _from_timm(name, _load_timm(name, source), source.note)
+
+
+def _load_torchvision(name: str, weights: Path | None, offline: bool) -> Backbone:
+    module = build(name)
+    if weights is not None:
+        state, origin = without_classifier(name, dict(read_state(weights))), f"'{weights}'"
+    else:
+        state, origin = pretrained_state(name, offline)
+    load_strict(module, state, origin)
+    return _from_timm(name, module, origin)
 
 
 def create_backbone(
@@ -228,7 +247,7 @@ def untouched(name: str, size: int) -> nn.Module:
     """Return a network without trained weights as anyone would make it, for images of a side of ``size`` pixels."""
     import timm
 
-    plain = not (is_small_resnet(name) or name.endswith(SMALL_STEM))
+    plain = not (is_small_resnet(name) or is_torchvision(name) or name.endswith(SMALL_STEM))
     if plain and hasattr(_create(name), "set_input_size"):
         module: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, img_size=size)
         return module
@@ -239,6 +258,8 @@ def _create(name: str, size: int | None = None) -> nn.Module:
     """Build a network without weights or classifier; ``size`` matters to transformers only."""
     if is_small_resnet(name):
         return small_resnet(name)
+    if is_torchvision(name):
+        return build(name)
     import timm
 
     base = name.removesuffix(SMALL_STEM)
@@ -301,7 +322,9 @@ def _from_timm(
         default_size=size or own,
         module=module,
         note=note,
-        fixed_size=bool(config.get("fixed_input_size")) or hasattr(module, "set_input_size"),
+        fixed_size=bool(config.get("fixed_input_size"))
+        or hasattr(module, "set_input_size")
+        or takes_one_size(module) is not None,
     )
 
 

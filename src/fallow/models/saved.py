@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fallow.errors import ConfigError, WeightsError
+from fallow.models.torchvision_nets import PREFIX
 from fallow.models.weights import read_state
 
 BACKBONE = "backbone"
@@ -23,7 +24,7 @@ def backbone_folder(name: str) -> Path | None:
     """
     path = Path(name).expanduser()
     if not path.is_dir():
-        if "/" in name and not name.startswith(("hf_hub:", "hf-hub:")):
+        if "/" in name and not name.startswith(("hf_hub:", "hf-hub:", PREFIX)):
             raise ConfigError(
                 f"there is no folder '{name}' with a backbone: give a run of  fallow pretrain, its model/ folder, or the "
                 "name of a timm model"

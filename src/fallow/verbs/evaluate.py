@@ -176,7 +176,10 @@ def _is_backbone(model: str) -> bool:
         return True
     names = [part.strip() for part in model.split("+")]
     if all(
-        n == PIXELS or is_small_resnet(n) or n.startswith(("hf_hub:", "hf-hub:")) or timm.is_model(n)
+        n == PIXELS
+        or is_small_resnet(n)
+        or n.startswith(("hf_hub:", "hf-hub:", "torchvision/"))
+        or timm.is_model(n)
         for n in names
     ):
         return True
