@@ -11,7 +11,7 @@ import torch
 from fallow.config import PretrainConfig
 from fallow.engine import LoopSettings
 from fallow.errors import ConfigError
-from fallow.methods import PRETRAIN, look_back
+from fallow.methods import look_back
 from fallow.models import SMALL_RESNET, Backbone, lets_gradient_through
 from fallow.record import Decision, DecisionLog
 from fallow.record.decision import DecisionSource
@@ -24,6 +24,8 @@ from fallow.study.trained.recipe import precision_of
 from fallow.types import Json, JsonObject
 
 _SMALL_BATCH, _LARGE_BATCH = 128, 256
+_APART = 64
+"""Images a step from which methods that compare them with each other have enough to compare."""
 _A_STEP = 4
 """An image is one of at least so many parts of a pass: a batch of half the images shows few others."""
 _PIXEL_BYTES, _MEMORY_SHARE = 1200, 0.4
@@ -198,7 +200,7 @@ class Planner:
             )
         elif transformer:
             name, rule = "dino", "A pretrained vision transformer: a slow teacher keeps what it knows."
-        elif batch < PRETRAIN["vicreg"].least_batch:
+        elif batch < _APART:
             name, rule = (
                 "moco",
                 "Small batches: a queue holds the other images that an image is told apart from.",
@@ -206,13 +208,12 @@ class Planner:
         elif plan.scratch:
             name, rule = (
                 "vicreg",
-                "A network from scratch and batches of 128 or more: on a small budget no method got further "
-                "(benchmarks/TABLES.md).",
+                "A network from scratch: on a small budget no method got further (benchmarks/TABLES.md).",
             )
         else:
             name, rule = (
                 "simclr",
-                "A pretrained network and batches of 128 or more: telling images apart moves it least from what it knows.",
+                "A pretrained network: it learns to tell these images apart, which it has not had to; whether that helps is measured.",
             )
         images = len(self.data.pool_ids)
         self.decide(
