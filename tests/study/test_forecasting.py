@@ -17,7 +17,7 @@ from fallow.study.forecasting.measure import fit_part, measure, parts_of
 from fallow.study.inputs import FrozenInputs
 from tests.study.digits import context, write_digits
 
-WIDE = LawPrior(None, 0.5, 0.35, 0.0, 0.3, 0.02, 0.0, 1.0)
+WIDE = LawPrior(None, 0.5, 0.35, 0.0, 0.3, 0.02, 0.0, 0.0, 1.0)
 """A prior that leaves the exponent to what was measured."""
 
 
@@ -47,9 +47,22 @@ def test_a_planted_power_law_is_found(exponent: float) -> None:
     assert law.quantiles(4000)[0] == pytest.approx(0.1 * 4**-exponent, rel=0.06)
 
 
+def test_a_curve_that_may_be_bent_says_less_of_what_comes_by_how_it_fell_before() -> None:
+    sizes = np.array([1000.0, 500.0, 250.0])
+    errors = 0.1 * (sizes / 1000) ** -0.9
+    covariance = np.diag(errors * (1 - errors) / 20_000)
+    straight, bent = (
+        fit_law(sizes, errors, covariance, 20_000, 1000, replace(WIDE, bend=bend)) for bend in (0.0, 0.5)
+    )
+    assert np.median(straight.exponent) == pytest.approx(0.9, abs=0.08)
+    assert np.median(bent.exponent) < np.median(straight.exponent) - 0.1
+    assert np.std(bent.exponent) > 1.5 * np.std(straight.exponent)
+    assert bent.quantiles(1000)[0] == pytest.approx(0.1, rel=0.05)
+
+
 def test_an_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
-    prior, images = LawPrior(None, 0.5, 0.35, -0.1, 0.08, 0.02, 0.0, 1.0), 150
+    prior, images = LawPrior(None, 0.5, 0.35, -0.1, 0.08, 0.02, 0.0, 0.0, 1.0), 150
     held = []
     for seed in range(120):
         level = np.exp(rng.uniform(np.log(0.05), np.log(0.4)))
@@ -106,6 +119,24 @@ def test_priors_are_learned_from_cells_each_data_set_counting_the_same() -> None
     assert found.ratio == pytest.approx(np.log(1.5))
     assert found.exponent == pytest.approx(0.3)
     assert found.by_error == pytest.approx(-0.1)
+
+
+def test_few_data_sets_are_trusted_less_than_many_of_the_same_spread() -> None:
+    def spread(sets: int) -> float:
+        rows = [
+            {
+                "data": str(number),
+                "disagreement": 0.1 * np.exp(0.4 * (-1) ** number),
+                "error": 0.15,
+                "later": 0.1,
+                "factor": 4.0,
+                "images": 10**9,
+            }
+            for number in range(sets)
+        ]
+        return learn(rows).ratio_sd
+
+    assert spread(4) > 1.3 * spread(40) > 1.3 * 0.4
 
 
 @pytest.mark.parametrize("rung", ["probe", "propagate"])

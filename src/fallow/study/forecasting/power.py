@@ -35,6 +35,9 @@ class LawPrior:
         asymptote: Mean of r (of an exponential distribution).
         wander: Standard deviation by which log-errors leave any such law, for each e-fold of the number of labels (its
             square grows with the logarithm of the factor).
+        bend: Standard deviation by which the slope below the labels at hand is another one than above them: curves are
+            steeper where labels are few, and what was measured on a quarter of the labels must not say too much of
+            four times as many.
         draws: How much larger the variance of measured errors is than the held-out images say: the labels that were
             learned from are a draw as well.
     """
@@ -46,6 +49,7 @@ class LawPrior:
     exponent_sd: float
     asymptote: float
     wander: float
+    bend: float
     draws: float
 
 
@@ -109,7 +113,8 @@ def fit_law(
     r = np.minimum(rng.exponential(prior.asymptote, DRAWS), _MOST)
     expected = np.minimum(level * (r + (1 - r) * (sizes[:, None] / labels) ** -c), _MOST)
     misfit = _stable(errors)[:, None] - _stable(expected)
-    inverse = np.linalg.inv(_noise(errors, covariance, images) * prior.draws)
+    noise = _noise(errors, covariance, images) * prior.draws
+    inverse = np.linalg.inv(noise + _bent(sizes, errors, images, prior.bend))
     fit = -0.5 * np.einsum("id,ij,jd->d", misfit, inverse, misfit)
     if prior.level is None:
         fit += 0.5 * normal**2
@@ -121,6 +126,13 @@ def fit_law(
 def _stable(errors: Array) -> Array:
     """Return the angle of an error: its variance is the same, large or small, so that few errors are no sure few."""
     return np.asarray(np.arcsin(np.sqrt(np.clip(errors, 0.0, 1.0))))
+
+
+def _bent(sizes: Array, errors: Array, images: int, bend: float) -> Array:
+    """Return the covariance of the angles where the slope below the largest part is another one than above it."""
+    share = np.clip(errors, 0.5 / images, _MOST)
+    away = bend * np.log(sizes[0] / sizes) * np.sqrt(share / (1 - share)) / 2
+    return np.asarray(np.outer(away, away))
 
 
 def _noise(errors: Array, covariance: Array, images: int) -> Array:
