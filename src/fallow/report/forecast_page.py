@@ -212,7 +212,7 @@ def last_screen(found: Forecast, page: Path) -> str:
             lines.append(f" {row.labels:<17}{cells}{_priced(found, row.price)}".rstrip())
         lines += [
             "",
-            " Intervals hold 80 %. New labels are taken to be drawn at random, like those there are.",
+            " Intervals are meant to hold 80 %. New labels are taken to be drawn at random, like those there are.",
         ]
     lines += [f" note: {note}" for note in found.notes]
     return "\n".join([*lines, f" {page}"]) + "\n"
