@@ -255,7 +255,7 @@ def test_a_stopped_labeling_goes_on_and_ends_as_an_uninterrupted_one(
         asked.append(len(images))
         return colors(images)
 
-    monkeypatch.setattr("fallow.study.labeling.outside._KEPT", 8)
+    monkeypatch.setattr("fallow.study.labeling.parts._LEAST", 8)
     options = {"model": model, "coverage": 0.5, "input": {"size": 12}}
     whole = label(str(data), tmp_path / "whole", **options)
     everything = sum(asked)

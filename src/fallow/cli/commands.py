@@ -156,6 +156,11 @@ def predict_command() -> Any:
 
 
 def _print(result: Any, as_json: bool) -> None:
+    if aside := getattr(
+        result, "aside", ""
+    ):  # one of several processes, the first of which prints the result
+        sys.stderr.write(f"fallow: {aside}\n")
+        return
     text = json.dumps(result.to_json(), indent=2, ensure_ascii=False) if as_json else result.screen()
     with _to_stdout() as screen:
         screen.write(text if text.endswith("\n") else text + "\n")

@@ -13,6 +13,11 @@ def process_count() -> int:
     return int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_STEP_NUM_TASKS", "1")))
 
 
+def process_rank() -> int:
+    """Return which of these processes this one is, from 0."""
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) if process_count() > 1 else 0
+
+
 def check_precision(precision: str, device: str) -> None:
     """Make sure that a device computes with the numbers that were asked for, and with no others in their place.
 

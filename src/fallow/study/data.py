@@ -51,7 +51,7 @@ class StudyData:
             decisions.add(decision)
         train, val = table.labels("train"), table.labels("val")
         labels = {**train, **val}
-        ids = (*sorted(train), *sorted(val))
+        ids = labeled_ids(table)
         classes = tuple(sorted(set(labels.values())))
         index = {name: i for i, name in enumerate(classes)}
         group = dict(zip(table.images["id"].to_pylist(), table.images["group"].to_pylist(), strict=True))
@@ -109,6 +109,11 @@ class StudyData:
         digest.update("\0".join(self.groups).encode(errors="surrogateescape"))
         digest.update(self.y.tobytes() + self.in_validation.tobytes())
         return digest.hexdigest()
+
+
+def labeled_ids(table: ImageTable) -> tuple[str, ...]:
+    """Return the labeled images of a clean table in the study's order: training images, then validation images."""
+    return (*sorted(table.labels("train")), *sorted(table.labels("val")))
 
 
 def plan_folds(data: StudyData, config: ChooseConfig, seed: int, decisions: DecisionLog) -> list[Fold]:

@@ -86,13 +86,22 @@ def recall_plan(run: RunDir, fingerprint: str, decisions: DecisionLog) -> dict[s
     if not run.plan.is_file():
         return None
     kept: dict[str, Any] = read_json(run.plan)
-    if kept["data"] != fingerprint:
-        raise RunError(
-            f"the images or labels changed since '{run.path}' was started: start a new run, or bring them back"
-        )
+    check_same_data(run, kept["data"], fingerprint)
     for made in kept["decisions"]:
         decisions.add(Decision.from_json(made))
     return kept
+
+
+def check_same_data(run: RunDir, kept: str, fingerprint: str) -> None:
+    """Make sure that a run goes on with the data it was started on.
+
+    Raises:
+        RunError: The fingerprints differ.
+    """
+    if kept != fingerprint:
+        raise RunError(
+            f"the images or labels changed since '{run.path}' was started: start a new run, or bring them back"
+        )
 
 
 def kept_spaces(

@@ -11,13 +11,15 @@ from fallow.errors import ConfigError, RunError
 from fallow.record import RunDir, read_json, write_json
 from fallow.record.labels import LabelSummary, PoolLabels
 from fallow.types import JsonObject
-from fallow.verbs.runs import Show, Work, asked_for, at_work, check_show, open_run, source_of
+from fallow.verbs.runs import Show, Work, asked_for, at_work, check_alone, check_show, open_run, source_of
+from fallow.verbs.share import answer_share, company_of, pixel_scale
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from fallow.export.labels import LabelSet
     from fallow.export.labels.dataset import LabelDataset, Take, Targets
+    from fallow.study.labeling.company import Company
 
 _SUMMARY, _POOL, _PAGE = "label.json", "pool.parquet", "labels.html"
 
@@ -104,6 +106,27 @@ class Labels:
         return f"Labels({str(self.path)!r}: {self.summary.sentence})"
 
 
+class SharedLabels(Labels):
+    """The labels as a process above 0 sees them that has answered its share: loaded, when they are asked for, once all is done.
+
+    Attributes:
+        aside: What this process did, a line for a person; the labels themselves are shown by process 0.
+    """
+
+    def __init__(self, run: RunDir, aside: str, load: Callable[[], Labels]) -> None:
+        self.run, self.aside, self._load = run, aside, load
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("summary", "labels"):
+            raise AttributeError(name)
+        made = self._load()
+        self.summary, self.labels = made.summary, made.labels
+        return getattr(made, name)
+
+    def __repr__(self) -> str:
+        return f"SharedLabels({str(self.path)!r}: {self.aside})"
+
+
 def label(
     data: Any,
     *,
@@ -141,7 +164,8 @@ def label(
             ``seed`` and so on.
 
     Returns:
-        The labels.
+        The labels. With a model, the processes of torchrun or srun share the work: those above 0 get theirs, a `SharedLabels`, when
+        they ask for them.
 
     Raises:
         FallowError: Something given cannot be used; the message says what and what to do.
@@ -149,24 +173,60 @@ def label(
     check_show(show)
     names, objects = _sorted_out(model)
     asked = {**options, **({"model": ",".join(names)} if names else {})}
-    run, request = open_run("label", LabelConfig, data, asked_for(LabelConfig, config, asked, set), resume)
+    given = asked_for(LabelConfig, config, asked, set)
     others = {"unlabeled": unlabeled, "val": val, "test": test}
+    company = _company(build(LabelConfig, given, "the options"), objects, resume)
+    if company.rank:
+        return _share(company, data, others, objects)
+    run, request = open_run("label", LabelConfig, data, given, resume, alone=False)
+    company.run = run.path
     if resume and (run.path / _SUMMARY).is_file():
         run.release()
         return load_labels(run.path, source_of(data, others))
-    with at_work(
-        "label",
-        LabelConfig,
-        run,
-        request,
-        data,
-        others,
-        resume=resume,
-        show=show,
-        from_process_start=from_process_start,
-        left=_left,
-    ) as work:
-        return _label(work, _models(work.config, objects))
+    with (
+        at_work(
+            "label",
+            LabelConfig,
+            run,
+            request,
+            data,
+            others,
+            resume=resume,
+            show=show,
+            from_process_start=from_process_start,
+            left=_left,
+        ) as work,
+        company.leading(),
+    ):
+        return _label(work, _models(work.config, objects), company)
+
+
+def _company(settings: LabelConfig, objects: Sequence[Any], resume: bool) -> Company:
+    """Return the processes that label together.
+
+    Raises:
+        ConfigError: There are several and no model that each could ask, or no folder to meet in.
+    """
+    request = (settings.out or Path()) / "request.json"
+    if resume and request.is_file():  # what was asked for then need not be said again
+        settings = settings.model_copy(
+            update={"model": settings.model or read_json(request)["config"].get("model", "")}
+        )
+    if not (objects or set(settings.models) - set(settings.backbones)):
+        check_alone("label", "with a model to ask (--model FILE) they would share the work")
+    return company_of(settings)
+
+
+def _share(company: Company, data: Any, others: Mapping[str, Any], objects: Sequence[Any]) -> SharedLabels:
+    """Answer what falls to a process above 0."""
+    source, finished = source_of(data, others), company.run / _SUMMARY
+    aside = answer_share(company, source, objects, finished)
+
+    def load() -> Labels:
+        company.wait(finished)
+        return load_labels(company.run, source)
+
+    return SharedLabels(RunDir(company.run), aside, load)
 
 
 def _sorted_out(model: Any) -> tuple[list[str], list[Any]]:
@@ -196,7 +256,7 @@ def _left(run: RunDir, where: str) -> str:
     return f"what was computed is kept in {where}"
 
 
-def _label(work: Work[LabelConfig], models: list[Any]) -> Labels:
+def _label(work: Work[LabelConfig], models: list[Any], company: Company) -> Labels:
     from dataclasses import replace
 
     from fallow.export.labels import write_labels
@@ -205,7 +265,9 @@ def _label(work: Work[LabelConfig], models: list[Any]) -> Labels:
     from fallow.study.labeling.session import label_pool
 
     run, config, screen = work.run, work.config, work.screen
-    made = label_pool(work.source, config, run, work.clock, models, screen=screen, named=work.named)
+    made = label_pool(
+        work.source, config, run, work.clock, models, screen=screen, named=work.named, company=company
+    )
     screen.stage("report")
     made.labels.pool.write(run.path / _POOL)
     write_labels(made.labels, run.path, config.formats, config.files)
@@ -241,13 +303,5 @@ def load_labels(folder: str | Path, data: Any = None) -> Labels:
         raise RunError(f"'{folder}' was made from a {request['data']}: give it again as data=")
     source = open_source(request["path"] if data is None else data)
     table = ImageTable.read(run.splits)
-    reader = ImageReader(source, table, _scale(run))
+    reader = ImageReader(source, table, pixel_scale(run))
     return Labels(run, summary, label_set(PoolLabels.read(run.path / _POOL), table, source, reader.read))
-
-
-def _scale(run: RunDir) -> Any:
-    """Return how images of more than 8 bits were decoded."""
-    from fallow.data import PixelScale
-
-    found = read_json(run.audit).get("pixel_scale")
-    return PixelScale(*found) if found else None

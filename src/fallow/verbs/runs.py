@@ -41,8 +41,12 @@ def check_show(show: str) -> None:
         raise ConfigError(f"show='{show}' is not known: give {', '.join(get_args(Show))}")
 
 
-def check_alone(verb: str) -> None:
+def check_alone(verb: str, unless: str = "") -> None:
     """Make sure that this process is the only one of its run: a run is read, decided and written by one.
+
+    Args:
+        verb: The command.
+        unless: When several could work together.
 
     Raises:
         ConfigError: torchrun or srun started several to train together.
@@ -52,7 +56,7 @@ def check_alone(verb: str) -> None:
     if (count := process_count()) > 1:
         raise ConfigError(
             f"fallow {verb} works in one process on one device, and {count} were started to train together (torchrun or "
-            "srun): start it without them, or with one process"
+            f"srun): start it without them, or with one process{unless and f'; {unless}'}"
         )
 
 
@@ -155,7 +159,7 @@ def _kept(run: RunDir, data: Any, verb: str, left: Callable[[RunDir, str], str])
 
 
 def open_run(
-    verb: str, model: type[RunConfig], data: Any, given: dict[str, Any], resume: bool
+    verb: str, model: type[RunConfig], data: Any, given: dict[str, Any], resume: bool, *, alone: bool = True
 ) -> tuple[RunDir, dict[str, Any]]:
     """Make the run directory, or find the one to go on with, and return what was asked of it.
 
@@ -165,13 +169,15 @@ def open_run(
         data: What it works on.
         given: What was asked for now.
         resume: Go on with the run in ``out``.
+        alone: Refuse to be one of several processes.
 
     Raises:
         ConfigError: An option is wrong, or differs from those of the run to go on with, or this process is one of several.
         RunError: There is no run to go on with, it is another command's or on other data, or a new one cannot be made.
     """
     settings = build(model, given, "the options")
-    check_alone(verb)
+    if alone:
+        check_alone(verb)
     asked = settings.model_dump(mode="json", exclude_unset=True)
     if resume:
         return _going_on(verb, settings, asked, data)
@@ -278,7 +284,7 @@ def own_backbone(model: nn.Module | Backbone | None, size: int | str, instead: s
 
 def _clean(run: RunDir, error: BaseException) -> None:
     """Remove a run directory in which nothing has been computed, so that the same command can be given again."""
-    made = {"config.yaml", "request.json", LOCK}
+    made = {"config.yaml", "request.json", "processes", LOCK}
     if isinstance(error, DataError | ConfigError | WeightsError):  # to be mended and given again, not resumed
         made |= {"audit.json", "splits.parquet", "plan.json", "clock.jsonl", "decisions.json", "stages"}
     if not run.path.is_dir() or any(run.path.glob("stages/*/*.safetensors")):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +17,8 @@ from fallow.study.labeling.agreement import by_models, by_views
 from fallow.study.labeling.apart import PARTS, said_apart
 from fallow.study.labeling.evidence import HeldOut, nothing, together
 from fallow.study.labeling.of_runs import evidence_of
-from fallow.study.labeling.outside import OutsideModel, RunModel, kept_answers
+from fallow.study.labeling.outside import OutsideModel, RunModel
+from fallow.study.labeling.parts import Kept, mapped
 from fallow.study.rung import ImageSet
 from fallow.study.rungs import RUNGS
 from fallow.types import RungName
@@ -84,7 +84,7 @@ def _learned(study: Study, labels: int) -> float:
     return 1.0 - float(np.mean([len(fold.held_out) for fold in study.folds])) / labels
 
 
-def of_models(ctx: RungContext, models: Sequence[OutsideModel], folder: Path) -> Answers:
+def of_models(ctx: RungContext, models: Sequence[OutsideModel], kept: Sequence[Kept]) -> Answers:
     """Return what models from elsewhere say, on average.
 
     A label that a model may have learned from is no evidence. A run of fallow says what it has learned from: there its answers
@@ -93,28 +93,25 @@ def of_models(ctx: RungContext, models: Sequence[OutsideModel], folder: Path) ->
     Args:
         ctx: Data.
         models: At least one.
-        folder: Where answers are kept for a process that goes on.
+        kept: Their answers, all there, in the order of `to_ask`.
     """
     classes = models[0].classes
-    _check_classes(models, ctx.data.classes)
     own = np.array([classes.index(name) for name in ctx.data.classes], np.int64)
     y = own[ctx.data.y] if len(ctx.data.y) else np.zeros(0, np.int64)
-    said, held, notes = [], [], []
+    voices, held, notes = [], [], []
     for number, model in enumerate(models):
         order = [model.classes.index(name) for name in classes]
-        raw = [
-            kept_answers(model, images, folder / f"{number}-{what}", f"{model.name}: {what}", ctx.progress)
-            for images, what in ((ctx.labeled, "labeled"), (ctx.pool, "pool"))
-        ]
-        both, kind = model.given(np.concatenate(raw))
-        probs = both[:, order]
+        labeled, pool = kept[2 * number : 2 * number + 2]
+        kind = model.kind(rows for one in (labeled, pool) for _, rows in one)
+        raw = [model.probs(rows, kind)[:, order] for _, rows in labeled]
+        probs = np.concatenate(raw) if raw else np.zeros((0, len(order)), np.float32)
         ctx.decide(
             f"label.outputs.{number}",
             kind,
             "Answers that all lie between 0 and 1 and sum to 1 are probabilities; others are logits. A run gives probabilities.",
             evidence={"model": model.name},
         )
-        evidence, note = _evidence(model, probs[: len(y)].astype(np.float64), y, ctx.labeled, order)
+        evidence, note = _evidence(model, probs.astype(np.float64), y, ctx.labeled, order)
         temperature = evidence.temperature()
         ctx.decide(
             f"label.temperature.{number}",
@@ -124,13 +121,47 @@ def of_models(ctx: RungContext, models: Sequence[OutsideModel], folder: Path) ->
             evidence={"model": model.name, "labels": evidence.labels},
         )
         held.append(evidence.tempered(temperature))
-        said.append(tempered(probs[len(y) :], temperature))
+        voices.append(_Voice(model, pool, kind, order, temperature))
         notes += [note] if note else []
-    mean = np.asarray(np.mean(said, axis=0), np.float32)
-    votes = by_models([one.argmax(1) for one in said], mean.argmax(1))
+    mean, votes = _averaged(voices)
     return Answers(
         classes, mean, _joined(held), tuple(m.name for m in models), (votes,), tuple(dict.fromkeys(notes))
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Voice:
+    """What one model says of the pool, and how it is read."""
+
+    model: OutsideModel
+    pool: Kept
+    kind: str
+    order: list[int]
+    temperature: float
+
+    def probs(self, rows: NDArray[np.float32]) -> Floats:
+        return tempered(self.model.probs(rows, self.kind)[:, self.order], self.temperature)
+
+
+def _averaged(voices: Sequence[_Voice]) -> tuple[NDArray[np.float32], Floats | None]:
+    """Return the mean of all voices, (pool, classes), and the share of them that name the same class, (pool,).
+
+    A part at a time goes through the memory; the mean is mapped from the disk.
+    """
+    first = voices[0].pool
+    votes: list[Floats | None] = []
+
+    def means() -> Iterator[NDArray[np.float32]]:
+        for parts in zip(*(voice.pool for voice in voices), strict=True):
+            said = [voice.probs(rows) for voice, (_, rows) in zip(voices, parts, strict=True)]
+            mean = np.asarray(np.mean(said, axis=0), np.float32)
+            votes.append(by_models([one.argmax(1) for one in said], mean.argmax(1)))
+            yield mean
+
+    shape = (len(first.images), len(voices[0].order))
+    mean = mapped(first.folder.parent / "probabilities.npy", shape, means())
+    there = [one for one in votes if one is not None]
+    return mean, np.concatenate(there) if there else None
 
 
 def _joined(held: Sequence[HeldOut]) -> HeldOut:
@@ -179,7 +210,12 @@ def _evidence(
     )
 
 
-def _check_classes(models: Sequence[OutsideModel], known: tuple[str, ...]) -> None:
+def check_classes(models: Sequence[OutsideModel], known: tuple[str, ...]) -> None:
+    """Make sure that models know the same classes, those of the labels among them.
+
+    Raises:
+        DataError: They do not.
+    """
     first = models[0]
     for other in models[1:]:
         if set(other.classes) != set(first.classes):

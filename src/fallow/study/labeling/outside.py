@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,11 @@ from fallow.errors import ConfigError, RunError, WeightsError
 from fallow.export import Deployed, load_bundle
 from fallow.models import Preprocess, softmax
 from fallow.record import read_json
-from fallow.record.rundir import write_bytes
 from fallow.study.rung import ImageSet
-from fallow.types import Progress
 
 Probs = NDArray[np.float32]
 Raw = NDArray[np.float32]
 _BATCH = 16
-_KEPT = 1024
-"""Images whose answers are written to the disk together: what a killed run has done is not done again."""
 _SIZE = 224
 _SUM = 1e-3
 
@@ -46,9 +41,13 @@ class OutsideModel(ABC):
     def answers(self, images: ImageSet) -> Iterator[Raw]:
         """Yield what the model gives for each image, (classes,), in order."""
 
-    def given(self, raw: Raw) -> tuple[Probs, str]:
-        """Return probabilities (n, classes) of raw answers, and what these were taken for."""
-        return raw, "probabilities"
+    def kind(self, parts: Iterable[Raw]) -> str:
+        """Return what raw answers are taken for, ``probabilities`` or ``logits``; all of them are looked at, some at a time."""
+        return "probabilities"
+
+    def probs(self, raw: Raw, kind: str) -> Probs:
+        """Return probabilities (n, classes) of raw answers (n, outputs) of a kind."""
+        return raw
 
 
 class RunModel(OutsideModel):
@@ -123,17 +122,24 @@ class OwnModel(OutsideModel):
             )
         return said
 
-    def given(self, raw: Raw) -> tuple[Probs, str]:
-        """Return probabilities: answers that all lie within 0 and 1 and sum to 1 are taken as they are, others go through a softmax."""
-        if raw.shape[1] == 1:  # one output of two classes is the second one's
-            kind = self._kind(bool(len(raw)) and raw.min() >= 0 and raw.max() <= 1)
-            second = raw if kind == "probabilities" else 1 / (1 + np.exp(-np.clip(raw, -60, 60)))
-            return np.concatenate([1 - second, second], axis=1).astype(np.float32), kind
-        kind = self._kind(bool(len(raw)) and raw.min() >= 0 and bool(np.abs(raw.sum(1) - 1).max() < _SUM))
-        return (raw, kind) if kind == "probabilities" else (softmax(raw), kind)
+    def kind(self, parts: Iterable[Raw]) -> str:
+        """Return what the answers are: all within 0 and 1, and with a sum of 1, they are probabilities."""
+        if self._asked != "auto":
+            return self._asked
+        return "probabilities" if all(_looks_like_probabilities(raw) for raw in parts) else "logits"
 
-    def _kind(self, looks_like_it: bool) -> str:
-        return ("probabilities" if looks_like_it else "logits") if self._asked == "auto" else self._asked
+    def probs(self, raw: Raw, kind: str) -> Probs:
+        """Return probabilities: those given as they are, logits through a softmax; one output of two classes is the second's."""
+        if raw.shape[1] > 1:
+            return raw if kind == "probabilities" else softmax(raw)
+        second = raw if kind == "probabilities" else 1 / (1 + np.exp(-np.clip(raw, -60, 60)))
+        return np.concatenate([1 - second, second], axis=1).astype(np.float32)
+
+
+def _looks_like_probabilities(raw: Raw) -> bool:
+    if raw.shape[1] == 1:
+        return bool(raw.min() >= 0 and raw.max() <= 1)
+    return bool(raw.min() >= 0 and np.abs(raw.sum(1) - 1).max() < _SUM)
 
 
 def open_model(model: Any, config: LabelConfig, known: tuple[str, ...]) -> OutsideModel:
@@ -192,41 +198,6 @@ def class_names(config: LabelConfig, beside: Path | None, known: tuple[str, ...]
             f"'{path}' should hold two or more different class names: a JSON list, or one name a line"
         )
     return tuple(map(str, names))
-
-
-def kept_answers(model: OutsideModel, images: ImageSet, folder: Path, what: str, progress: Progress) -> Probs:
-    """Return what a model gives for images, (n, outputs), from the disk as far as an earlier process has come.
-
-    Args:
-        model: The model.
-        images: What to ask about.
-        folder: Where answers are kept, some images at a time.
-        what: Name for the progress line.
-        progress: Who watches.
-    """
-    found: list[Raw] = []
-    for start in range(0, len(images), _KEPT):
-        path, part = folder / f"{start:09d}.npy", images.part(slice(start, start + _KEPT))
-        rows = _kept(path, len(part))
-        if rows is None:
-            said = []
-            for row in model.answers(part):
-                said.append(row)
-                progress(what, start + len(said), len(images))
-            rows = np.stack(said)
-            content = io.BytesIO()
-            np.save(content, rows, allow_pickle=False)
-            write_bytes(path, content.getvalue())
-        found.append(rows)
-    return np.concatenate(found) if found else np.zeros((0, len(model.classes)), np.float32)
-
-
-def _kept(path: Path, count: int) -> Raw | None:
-    try:
-        rows: Raw = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return rows if len(rows) == count else None
 
 
 def _run_model(path: Path) -> RunModel:

@@ -24,8 +24,10 @@ from fallow.study.context import RungContext
 from fallow.study.data import StudyData
 from fallow.study.judge import skewed
 from fallow.study.labeling.agreement import agreement, by_neighbors
-from fallow.study.labeling.answers import Answers, of_ladder, of_models
+from fallow.study.labeling.answers import Answers, check_classes, of_ladder, of_models
+from fallow.study.labeling.company import Company
 from fallow.study.labeling.outside import open_model
+from fallow.study.labeling.parts import answer_all, make_plan, to_ask
 from fallow.study.labeling.reliability import Reliability
 from fallow.study.labeling.strangers import Strangers, find_strangers
 from fallow.study.labeling.threshold import Choice, by_certificate, by_coverage, by_precision
@@ -61,6 +63,7 @@ def label_pool(
     screen: LiveLadder | None = None,
     named: str = "",
     without_prior: str | None = None,
+    company: Company | None = None,
 ) -> Labeled:
     """Label the pool of a data set; no test image is looked at.
 
@@ -73,6 +76,7 @@ def label_pool(
         screen: Who watches.
         named: The data as the user named them.
         without_prior: A data set whose rows the chooser's prior leaves out (for benchmarks on that data set).
+        company: Other processes that answer, too, where models do.
 
     Raises:
         DataError: There is nothing to label, or nothing to learn from.
@@ -81,8 +85,12 @@ def label_pool(
     if models:
         ctx = _prepare(source, config, run, clock, screen, named)
         opened = [open_model(model, config, ctx.data.classes) for model in models]
+        check_classes(opened, ctx.data.classes)
+        make_plan(run, ctx.data.fingerprint(), ctx.data.classes)
         screen.stage("label")
-        answers = of_models(ctx, opened, run.path / "answers")
+        kept = to_ask(opened, ctx.labeled, ctx.pool, run)
+        answer_all(kept, company or Company(run.path), screen.progress, screen.note)
+        answers = of_models(ctx, opened, kept)
         decisions = ctx.decisions
     else:
         study = Study(
@@ -168,7 +176,7 @@ def judge(ctx: RungContext, config: LabelConfig, answers: Answers) -> Labeled:
     pool = PoolLabels(
         answers.classes,
         tuple(ctx.pool.ids),
-        answers.probs.astype(np.float32),
+        np.asarray(answers.probs, np.float32),
         probability,
         agreement((*answers.agreed, near), len(guess)),
         strangers.score,
