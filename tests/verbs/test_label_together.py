@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 import fallow
+from fallow.cli import main
 from fallow.errors import ConfigError, RunError
 from fallow.record import read_json, write_json
 from fallow.study.labeling import company as meeting
@@ -175,6 +176,22 @@ def test_a_run_in_which_nothing_was_computed_is_removed_by_the_first_of_several_
     with pytest.raises(ConfigError, match="not a int"):
         fallow.label(str(data), out=tmp_path / "labels", model=7, **OPTIONS)
     assert not (tmp_path / "labels").exists()
+
+
+def test_a_process_above_the_first_prints_one_line_aside_and_ends_well(
+    data: Path, alone: fallow.Labels, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "3")
+    monkeypatch.setenv("SLURM_PROCID", "2")
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)  # the tests' own handlers stay
+    main(
+        ["label", str(data), "--model", "theirs.onnx", "--out", str(alone.path), "--json"]
+    )  # exits with 0 if it returns
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == (
+        f"fallow: process 2 of 3 named 0 images; process 0 writes the labels to '{alone.path}'\n"
+    )
 
 
 def test_labeling_does_not_go_on_with_other_images(data: Path, tmp_path: Path) -> None:
