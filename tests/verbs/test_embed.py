@@ -138,6 +138,7 @@ def test_an_index_answers_as_the_exact_search_does(data: Path, made: fallow.Embe
     assert [one.near[0].path for one in fast.found] == [one.near[0].path for one in plain.found]
 
 
+@pytest.mark.slow
 def test_a_map_by_umap_is_there_where_it_is_installed(data: Path, tmp_path: Path) -> None:
     pytest.importorskip("umap")
     made = fallow.embed(data, model="pixels", out=tmp_path / "v", map="umap")

@@ -49,7 +49,8 @@ def add_adapters(module: nn.Module, seed: int = 0) -> tuple[str, ...]:
         )
     names = [name for name, part in module.named_modules() if name and _takes_adapter(part)]
     whole = sum(weight.numel() for weight in module.parameters())
-    if sum(module.get_submodule(name).weight.numel() for name in names) < _LEAST_SHARE * whole:
+    known = sum(module.get_parameter(f"{name}.weight").numel() for name in names)
+    if not names or known < _LEAST_SHARE * whole:
         raise ConfigError(
             "network.trainable=lora: the network has no linear layer and no 1 x 1 convolution that an adapter could stand beside, "
             f"or they hold less than {_LEAST_SHARE:.0%} of its weights; take last or all"

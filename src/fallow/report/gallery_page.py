@@ -59,7 +59,13 @@ def write_neighbors_page(
 
 
 def write_map_page(
-    path: Path, data: str, sentence: str, counts: str, points: Sequence[MapPoint], laid_out_by: str
+    path: Path,
+    data: str,
+    sentence: str,
+    counts: str,
+    points: Sequence[MapPoint],
+    laid_out_by: str,
+    images: int,
 ) -> None:
     """Write the map: self-contained, with a script of its own that shows the image under the pointer.
 
@@ -70,6 +76,7 @@ def write_map_page(
         counts: How many images there are, of what kinds.
         points: Up to 2,000 are drawn.
         laid_out_by: Name of the method.
+        images: How many there are in all.
 
     Raises:
         RunError: The disk is full.
@@ -84,6 +91,7 @@ def write_map_page(
         counts=counts,
         drawing=drawing,
         laid_out_by=laid_out_by,
+        left_out=f"{len(points):,} of {images:,} images are drawn." if images > len(points) else "",
         map_json=None if drawing is None else script_json(drawing.json),
         map_width=cluster_map.WIDTH,
         map_height=cluster_map.HEIGHT,

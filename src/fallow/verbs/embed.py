@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from fallow.config import build
 from fallow.config.gallery import GalleryConfig
 from fallow.record import RunDir
 from fallow.types import JsonObject
+from fallow.verbs.one_go import whole_or_nothing
 from fallow.verbs.runs import Show, check_show, fresh_run, own_backbone, source_of
 from fallow.verbs.watch import Watching
 
@@ -119,24 +119,14 @@ def embed_images(
     config = build(GalleryConfig, given, "the options")
     source = source_of(data, others)
     run = RunDir.create(config.out or fresh_run())
-    try:
-        with Watching(enabled=show == "auto") as watching:
-            from fallow.study.gallery import make_gallery
+    with whole_or_nothing(run), Watching(enabled=show == "auto") as watching:
+        from fallow.study.gallery import make_gallery
 
-            shown = str(data) if isinstance(data, str | Path) else type(data).__name__
-            made = make_gallery(source, shown, lambda name: named_model(name, own, config), config, watching)
-            made.gallery.write(run.path)
-            pages = _pages(run.path, made, config, watching)
-        return Embedded(run.path, made.gallery, pages)
-    except BaseException as error:
-        shutil.rmtree(run.path, ignore_errors=True)
-        if isinstance(error, KeyboardInterrupt):
-            raise KeyboardInterrupt(
-                "stopped; vectors that were computed are kept, so that the same command goes on from them"
-            ) from None
-        raise
-    finally:
-        run.release()
+        shown = str(data) if isinstance(data, str | Path) else type(data).__name__
+        made = make_gallery(source, shown, lambda name: named_model(name, own, config), config, watching)
+        made.gallery.write(run.path)
+        pages = _pages(run.path, made, config, watching)
+    return Embedded(run.path, made.gallery, pages)
 
 
 def named_model(name: str, own: Any, config: GalleryConfig) -> Named:
@@ -164,7 +154,7 @@ def _pages(folder: Path, made: Any, config: GalleryConfig, watching: Watching) -
     write_neighbors_page(folder / written[0], *said, rest=match_of(gallery), notes=notes, rows=rows)
     if config.map != "none" and len(gallery.ids) > 2:
         points, laid_out_by = map_points(made, config.map, watching)
-        write_map_page(folder / "map.html", *said, points, laid_out_by)
+        write_map_page(folder / "map.html", *said, points, laid_out_by, len(gallery.ids))
         written.append("map.html")
     if config.index:
         write_index(folder / INDEX, gallery.vectors)
@@ -198,7 +188,7 @@ def match_of(gallery: Gallery) -> str:
         return ""
     return (
         f"The nearest image within a cosine distance of {best.distance:.3f} is of the same class {100 * best.precision:.1f} % of "
-        f"the time; {100 * best.recall:.1f} % of the labeled images have one."
+        f"the time; {100 * best.recall:.1f} % of the labeled images have a match of their own class."
     )
 
 

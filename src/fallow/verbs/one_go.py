@@ -83,16 +83,31 @@ def one_go(
     check_show(show)
     already = process_age() if from_process_start else 0.0
     run, request = open_run(verb, model, data, asked_for(model, config, options, pinned), resume=False)
-    try:
+    with whole_or_nothing(run), Watching(enabled=show == "auto") as watching:
         settings = build(model, request["config"], "the options")
-        with Watching(enabled=show == "auto") as watching:
-            yield OneGo(run, settings, Clock(settings.seconds, already), str(request["data"]), watching)
+        yield OneGo(run, settings, Clock(settings.seconds, already), str(request["data"]), watching)
+
+
+@contextmanager
+def whole_or_nothing(run: RunDir | None) -> Iterator[None]:
+    """Leave no folder behind where the work in it ended early, and release it in any case.
+
+    Args:
+        run: The folder; None: nothing is written.
+
+    Raises:
+        KeyboardInterrupt: It was stopped; the sentence says that vectors are kept.
+    """
+    try:
+        yield
     except BaseException as error:
-        shutil.rmtree(run.path, ignore_errors=True)
+        if run is not None:
+            shutil.rmtree(run.path, ignore_errors=True)
         if isinstance(error, KeyboardInterrupt):
             raise KeyboardInterrupt(
                 "stopped; vectors that were computed are kept, so that the same command goes on from them"
             ) from None
         raise
     finally:
-        run.release()
+        if run is not None:
+            run.release()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from fallow.errors import ConfigError, RunError
 from fallow.record import Interval, RunDir, write_json
 from fallow.record.probed import ProbeRecord
 from fallow.types import JsonObject
+from fallow.verbs.one_go import whole_or_nothing
 from fallow.verbs.runs import Show, check_show, own_backbone, source_of
 from fallow.verbs.watch import Watching
 
@@ -111,36 +111,22 @@ def probe_features(
     check_show(show)
     config = build(FeaturesConfig, given, "the options")
     run = RunDir.create(config.out) if config.out is not None else None
-    try:
-        with Watching(enabled=show == "auto") as watching:
-            from fallow.study.probing import Probing
+    with whole_or_nothing(run), Watching(enabled=show == "auto") as watching:
+        from fallow.study.probing import Probing
 
-            job = Probing(
-                source_of(data, others or {}),
-                str(data) if isinstance(data, str | Path) else type(data).__name__,
-                _named(model, config, config.weights),
-                None
-                if against is None and config.against is None
-                else _named(against or config.against, config),
-                config,
-                watching,
-                _met,
-            )
-            record = job.do()
+        job = Probing(
+            source_of(data, others or {}),
+            str(data) if isinstance(data, str | Path) else type(data).__name__,
+            _named(model, config, config.weights),
+            None if against is None and config.against is None else _named(against or config.against, config),
+            config,
+            watching,
+            _met,
+        )
+        record = job.do()
         if run is not None:
             _write(run.path, record)
-        return Probed(record, config.out)
-    except BaseException as error:
-        if run is not None:
-            shutil.rmtree(run.path, ignore_errors=True)
-        if isinstance(error, KeyboardInterrupt):
-            raise KeyboardInterrupt(
-                "stopped; features that were computed are kept, so that the same command goes on from them"
-            ) from None
-        raise
-    finally:
-        if run is not None:
-            run.release()
+    return Probed(record, config.out)
 
 
 def trained_on(model: Path) -> set[str] | None:

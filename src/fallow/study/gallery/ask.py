@@ -49,8 +49,8 @@ def subject_of(gallery: Gallery, folder: Path, own: Named | None, offline: bool)
     for name, weights_id, size, views in made.parts:
         if (name, weights_id) not in there:
             raise RunError(
-                f"the images in '{folder}' were embedded by '{made.name}' with other weights than it has now: embed them again by  "
-                f"fallow embed, or put the weights back"
+                f"the images in '{folder}' were embedded by '{made.name}' with other weights than it has now: embed them again, "
+                "or put the weights back"
             )
         parts.append(Part(there[name, weights_id], size, views))
     return Subject(made.name, loaded.about, tuple(parts), loaded.learned)
@@ -93,7 +93,7 @@ def threshold_of(gallery: Gallery, config: LookupConfig) -> tuple[float | None, 
 def _told(distance: float, precision: float, recall: float) -> str:
     return (
         f"a cosine distance of {distance:.3f}: among the gallery's own images the nearest one within it is of the same class "
-        f"{100 * precision:.1f} % of the time, and {100 * recall:.1f} % have one"
+        f"{100 * precision:.1f} % of the time, and {100 * recall:.1f} % of the labeled ones have a match of their own class"
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fallow.errors import RunError
+from fallow.record.rundir import atomic_path
 from fallow.study.probing.vectors import unit
 
 Array = NDArray[np.float32]
@@ -70,7 +71,8 @@ def write_index(path: Path, vectors: NDArray[np.floating]) -> None:
         part = unit(vectors[start : start + _ROWS])
         # One thread: with several the graph is another each time.
         index.add(np.arange(start, start + len(part)), part, threads=1)
-    index.save(str(path))
+    with atomic_path(path) as temporary:
+        index.save(str(temporary))
 
 
 def through_index(path: Path, queries: NDArray[np.floating], k: int) -> tuple[NDArray[np.int64], Array]:
