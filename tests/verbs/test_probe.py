@@ -28,10 +28,10 @@ class Colors(nn.Module):
 
 
 class Blind(nn.Module):
-    """A network that says of an image next to nothing: one pixel."""
+    """A network that says of an image nothing that tells its class: by how much two of its pixels differ."""
 
     def forward(self, x):  # type: ignore[no-untyped-def]
-        return x[:, :, 3, 3]
+        return x[:, :, 3, 3] - x[:, :, 4, 4]
 
 
 @pytest.fixture(scope="module")
