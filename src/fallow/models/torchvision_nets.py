@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +29,24 @@ def build(name: str) -> nn.Module:
     """
     import torchvision
 
-    own = _known(name)
+    own, (path, _, last) = _known(name), classifier_of(name).rpartition(".")
     module: nn.Module = torchvision.models.get_model(own, weights=None, **_quiet(own))
-    _, holder, last = classifier_of(module, name)
-    setattr(holder, last, nn.Identity())
+    setattr(module.get_submodule(path), last, nn.Identity())
     return module
 
 
-def classifier_of(module: nn.Module, name: str) -> tuple[str, nn.Module, str]:
-    """Return the full name of the last linear layer, the module that holds it, and its name there.
+@cache
+def classifier_of(name: str) -> str:
+    """Return the full name of a network's last linear layer; no weights are made to find out.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: There is no such network, or it has no such layer.
     """
+    import torchvision
+
+    own = _known(name)
+    with torch.device("meta"):
+        module = torchvision.models.get_model(own, weights=None, **_quiet(own))
     found = [
         key
         for key, part in module.named_modules()
@@ -50,8 +56,7 @@ def classifier_of(module: nn.Module, name: str) -> tuple[str, nn.Module, str]:
         raise ConfigError(
             f"the backbone '{name}' does not end in a linear layer, so that its features cannot be told: choose another"
         )
-    path, _, last = found[-1].rpartition(".")
-    return found[-1], module.get_submodule(path), last
+    return found[-1]
 
 
 def pretrained_state(name: str, offline: bool) -> tuple[dict[str, torch.Tensor], str]:
@@ -80,20 +85,14 @@ def pretrained_state(name: str, offline: bool) -> tuple[dict[str, torch.Tensor],
 
 def without_classifier(name: str, state: dict[str, Any]) -> dict[str, Any]:
     """Return tensors without those of the last linear layer."""
-    import torchvision
-
-    own = _known(name)
-    key, _, _ = classifier_of(torchvision.models.get_model(own, weights=None, **_quiet(own)), name)
+    key = classifier_of(name)
     return {k: v for k, v in state.items() if k not in (f"{key}.weight", f"{key}.bias")}
 
 
 def snippet(name: str) -> list[str]:
     """Return the lines that load the weights into an untouched network of torchvision's."""
-    import torchvision
-
     own = _known(name)
-    key, _, _ = classifier_of(torchvision.models.get_model(own, weights=None, **_quiet(own)), name)
-    *holders, last = key.split(".")
+    *holders, last = classifier_of(name).split(".")
     path = "network" + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in holders)
     place = f"{path}[{last}]" if last.isdigit() else f"{path}.{last}"
     extra = "".join(f", {k}={v}" for k, v in _quiet(own).items())

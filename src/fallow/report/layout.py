@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fallow.data import stratified
+from fallow.data import ImageError, stratified
 from fallow.errors import RunError
 
 if TYPE_CHECKING:
@@ -175,3 +175,17 @@ def thumbnail(pixels: NDArray[np.uint8] | Image.Image, side: int = 72, quality: 
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=quality, method=4)
     return buffer.getvalue()
+
+
+def picture(read: Callable[[str], NDArray[np.uint8]], id_: str, side: int) -> bytes | None:
+    """Return a thumbnail of an image, None where it cannot be read (any more).
+
+    Args:
+        read: Returns the pixels of an id, uint8 (H, W, 3).
+        id_: The image.
+        side: Longer side in pixels.
+    """
+    try:
+        return thumbnail(read(id_), side)
+    except (ImageError, OSError):
+        return None

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from fallow._version import __version__
 from fallow.augment import ReachRow, measure_reach
-from fallow.data import ImageError
 from fallow.record import StudyResult, read_json
-from fallow.report import ClassRow, MapPoint, ReportData, Thumb, choose_map_points, map_layout, thumbnail
+from fallow.report import ClassRow, MapPoint, ReportData, Thumb, choose_map_points, map_layout, picture
 from fallow.report.explain import short_name
 from fallow.study.context import RungContext
 from fallow.study.rung import ImageSet
@@ -132,13 +131,6 @@ def _counted(ctx: RungContext, where: NDArray[np.int64], probs: NDArray[np.float
     return counted
 
 
-def _thumb(ctx: RungContext, id_: str, side: int = _GRID_SIDE) -> bytes | None:
-    try:
-        return thumbnail(ctx.data.reader.read(id_), side)
-    except (ImageError, OSError):
-        return None
-
-
 def _mistakes(study: Study, ctx: RungContext, best: RungName) -> list[Thumb]:
     where, probs = study.evidence.probs(best)
     guess, truth = probs.argmax(1), ctx.data.y[where]
@@ -148,7 +140,7 @@ def _mistakes(study: Study, ctx: RungContext, best: RungName) -> list[Thumb]:
     return [
         Thumb(
             ctx.data.labeled_ids[where[i]],
-            _thumb(ctx, ctx.data.labeled_ids[where[i]]),
+            picture(ctx.data.reader.read, ctx.data.labeled_ids[where[i]], _GRID_SIDE),
             names[guess[i]],
             float(probs[i, guess[i]]),
             names[truth[i]],
@@ -170,7 +162,12 @@ def _grid(ctx: RungContext, pool: _Pool, surest: bool) -> list[Thumb]:
         rank[members] = np.arange(len(members))
     picked = np.lexsort((key, rank))[:_GRID] if surest else order[:_GRID]
     return [
-        Thumb(pool.ids[i], _thumb(ctx, pool.ids[i]), ctx.data.classes[guess[i]], float(score[i]))
+        Thumb(
+            pool.ids[i],
+            picture(ctx.data.reader.read, pool.ids[i], _GRID_SIDE),
+            ctx.data.classes[guess[i]],
+            float(score[i]),
+        )
         for i in picked
     ]
 
@@ -236,7 +233,7 @@ def _map_thumbs(ctx: RungContext, ids: Sequence[str], seconds: float) -> dict[st
         if time.monotonic() > end:
             break
         ctx.progress("pictures", done, len(ids))
-        found[ids[position]] = _thumb(ctx, ids[position], side)
+        found[ids[position]] = picture(ctx.data.reader.read, ids[position], side)
     return found
 
 
@@ -281,7 +278,9 @@ def _audit_thumbs(ctx: RungContext, audit: dict[str, Any]) -> dict[str, bytes | 
             named += item.get("ids", []) or [
                 v for k, v in item.items() if isinstance(v, str) and k in ("id", "twin")
             ]
-    return {id_: _thumb(ctx, id_, _AUDIT_SIDE) for id_ in dict.fromkeys(named[:_AUDIT_THUMBS])}
+    return {
+        id_: picture(ctx.data.reader.read, id_, _AUDIT_SIDE) for id_ in dict.fromkeys(named[:_AUDIT_THUMBS])
+    }
 
 
 def _environment() -> dict[str, Any]:

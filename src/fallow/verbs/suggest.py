@@ -153,14 +153,10 @@ def _write_tasks(out: Path, ctx: RungContext, found: Suggestions) -> None:
 
 
 def _pictures(ctx: RungContext, paths: Sequence[str]) -> list[bytes | None]:
-    from fallow.data import ImageError
-    from fallow.report import thumbnail
+    from fallow.report import picture
 
     made: list[bytes | None] = []
     for number, path in enumerate(paths):
         ctx.progress("pictures", number, len(paths))
-        try:
-            made.append(thumbnail(ctx.data.reader.read(path), _SIDE))
-        except (ImageError, OSError):
-            made.append(None)
+        made.append(picture(ctx.data.reader.read, path, _SIDE))
     return made

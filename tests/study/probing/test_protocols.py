@@ -9,13 +9,13 @@ import pytest
 from sklearn.metrics import adjusted_rand_score, average_precision_score, silhouette_samples
 from sklearn.metrics.cluster import contingency_matrix
 
+from fallow.models import unit_length
 from fallow.study.probing.clusters import clusters, purity, silhouette
 from fallow.study.probing.deal import Deal
 from fallow.study.probing.heads import allowed_shots, draw_shots, linear, low_shot, mlp, svm
 from fallow.study.probing.job import ON_FEATURES
 from fallow.study.probing.neighbors import average_precision, knn, retrieval, vote
 from fallow.study.probing.scores import Scores
-from fallow.study.probing.vectors import unit
 from fallow.types import silent
 
 RNG = np.random.default_rng(3)
@@ -74,7 +74,7 @@ def test_clusters_and_ranks_of_features_that_say_nothing_are_at_chance() -> None
 
 
 def test_the_vote_of_neighbors_is_the_sum_of_exp_of_cosine_over_the_temperature() -> None:
-    bank, queries, y = unit(_noise(40)), unit(_noise(15)), RNG.integers(0, CLASSES, 40)
+    bank, queries, y = unit_length(_noise(40)), unit_length(_noise(15)), RNG.integers(0, CLASSES, 40)
     for k, named in zip((1, 7, 40), vote(bank, y, queries, (1, 7, 40), CLASSES), strict=True):
         for query, answer in zip(queries, named, strict=True):
             cosine = [float(query @ row) for row in bank]
@@ -104,7 +104,7 @@ def test_retrieval_ranks_by_cosine_and_asks_neither_itself_nor_its_group() -> No
     groups = tuple(str(i // 6) for i in range(count))  # two of each class in a group
     deal, x = _deal(count, groups=groups), _noise(count)
     scores = {s.name: s.each for s in retrieval(x, deal, silent)}
-    z = unit(x)
+    z = unit_length(x)
     for i in range(count):
         others = [j for j in range(count) if groups[j] != groups[i]]
         others.sort(key=lambda j: -float(z[i] @ z[j]))
@@ -135,7 +135,7 @@ def test_cluster_figures_are_those_of_the_clusters_that_k_means_finds() -> None:
 
 def test_the_silhouette_is_that_of_scikit_learn_on_cosines() -> None:
     deal = _deal(60, 30)
-    z = unit(_apart(deal.y, 0.3))[deal.judged]
+    z = unit_length(_apart(deal.y, 0.3))[deal.judged]
     found = silhouette(z, deal)
     expected = silhouette_samples(z, deal.y[deal.judged], metric="cosine")
     assert found.each[deal.judged] == pytest.approx(expected)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from fallow.augment import Policy
-from fallow.methods.base import Batch, MethodInfo, Step, Views
-from fallow.methods.pretrain.base import PretrainContext, PretrainMethod
+from fallow.methods.base import Batch, MethodInfo, Step
+from fallow.methods.pretrain.base import PretrainContext
 from fallow.methods.pretrain.clusters import centered_units, sphere_kmeans
-from fallow.methods.pretrain.crops import plain_crops
+from fallow.methods.pretrain.crops import PlainCrop
 from fallow.methods.pretrain.parts import float32
 from fallow.methods.pretrain.prototypes import prototype_count
 
 
-class ClusterFit(PretrainMethod):
+class ClusterFit(PlainCrop):
     """Minimize the cross-entropy of the cluster that each image's features in a frozen network fall into.
 
     Yan et al. 2019, arXiv 1912.03330, sec. 3: k-means on the features of a frozen network, once; then a head from random weights,
@@ -39,7 +37,6 @@ class ClusterFit(PretrainMethod):
         suits="a small network from scratch beside a good large one (--teacher); quick, as each image has a class from the start",
         cost=1.0,
     )
-    views = Views(labeled=(), unlabeled=("first",))
     asks = "teacher"
 
     cluster: Tensor
@@ -47,12 +44,6 @@ class ClusterFit(PretrainMethod):
     def __init__(self, *, clusters: int | None = None, rounds: int = 20) -> None:
         super().__init__()
         self.clusters, self.rounds = clusters, rounds
-
-    def augmentations(
-        self, size: int, *, gray: bool = False, flips: Sequence[str] = ("hflip",)
-    ) -> dict[str, Policy]:
-        """Return a resized crop and flips."""
-        return {"first": plain_crops(size, gray, flips)}
 
     def make(self, dim: int) -> None:
         """Cluster what is known, and make the head."""

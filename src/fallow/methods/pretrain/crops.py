@@ -28,6 +28,18 @@ def plain_crops(size: int, gray: bool, flips: Sequence[str]) -> Policy:
     )
 
 
+class PlainCrop(PretrainMethod):
+    """A method that sees one view of an image, a resized crop with flips: what it is asked is noise enough."""
+
+    views = Views(labeled=(), unlabeled=("first",))
+
+    def augmentations(
+        self, size: int, *, gray: bool = False, flips: Sequence[str] = ("hflip",)
+    ) -> dict[str, Policy]:
+        """Return a resized crop and flips."""
+        return {"first": plain_crops(size, gray, flips)}
+
+
 class MultiCrop(PretrainMethod):
     """A method that sees two large crops, and ``local_crops`` small ones of fewer pixels, which cost a fifth of a large one.
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize, smooth_l1_loss
 
-from fallow.augment import Policy
-from fallow.methods.base import Batch, MethodInfo, Step, Views
-from fallow.methods.pretrain.base import PretrainContext, PretrainMethod
-from fallow.methods.pretrain.crops import plain_crops
+from fallow.methods.base import Batch, MethodInfo, Step
+from fallow.methods.pretrain.base import PretrainContext
+from fallow.methods.pretrain.crops import PlainCrop
 from fallow.methods.pretrain.parts import float32, mlp
 
 
-class Distill(PretrainMethod):
+class Distill(PlainCrop):
     """Minimize the distance of projected features of a crop from a frozen teacher's features of the whole image.
 
     The loss is that of AM-RADIO for features (Ranzinger et al. 2023, arXiv 2312.06709): ``share (1 - cosine) + (1 - share)
@@ -39,7 +37,6 @@ class Distill(PretrainMethod):
         suits="a network that is to be smaller or faster than a good one that you have (--teacher); few images and short runs",
         cost=1.0,
     )
-    views = Views(labeled=(), unlabeled=("first",))
     asks = "teacher"
 
     target: Tensor
@@ -47,12 +44,6 @@ class Distill(PretrainMethod):
     def __init__(self, *, share: float = 0.9, hidden: int | None = None) -> None:
         super().__init__()
         self.share, self.hidden = share, hidden
-
-    def augmentations(
-        self, size: int, *, gray: bool = False, flips: Sequence[str] = ("hflip",)
-    ) -> dict[str, Policy]:
-        """Return a resized crop and flips."""
-        return {"first": plain_crops(size, gray, flips)}
 
     def make(self, dim: int) -> None:
         """Make the projector, and the targets of what is known."""

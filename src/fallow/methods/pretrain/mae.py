@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from fallow.augment import Policy
-from fallow.methods.base import Batch, MethodInfo, Step, Views
-from fallow.methods.pretrain.base import PretrainContext, PretrainMethod
-from fallow.methods.pretrain.crops import plain_crops
+from fallow.methods.base import Batch, MethodInfo, Step
+from fallow.methods.pretrain.base import PretrainContext
+from fallow.methods.pretrain.crops import PlainCrop
 from fallow.methods.pretrain.parts import float32
 
 _EPS = 1e-6
 
 
-class MAE(PretrainMethod):
+class MAE(PlainCrop):
     """Minimize the squared error of the pixels of hidden parts, each part normalized by its own mean and variance.
 
     He et al. 2021, arXiv 2111.06377: the encoder sees the parts that are not hidden and nothing else; a small decoder sees its
@@ -40,7 +38,6 @@ class MAE(PretrainMethod):
         suits="vision transformers that are fine-tuned afterwards; no strong noise is needed, many passes are",
         cost=1.0,
     )
-    views = Views(labeled=(), unlabeled=("first",))
     needs_tokens = True
     least_batch = 16
 
@@ -58,12 +55,6 @@ class MAE(PretrainMethod):
         super().__init__()
         self.hidden_share, self.normalize_parts = hidden_share, normalize_parts
         self.width, self.depth, self.head_width = width, depth, head_width
-
-    def augmentations(
-        self, size: int, *, gray: bool = False, flips: Sequence[str] = ("hflip",)
-    ) -> dict[str, Policy]:
-        """Return a resized crop and a flip: what is hidden is noise enough."""
-        return {"first": plain_crops(size, gray, flips)}
 
     def make(self, dim: int) -> None:
         """Make the decoder."""

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from fallow.config import EmbedConfig
 from fallow.config.gallery import GalleryConfig
-from fallow.data import Audit, ImageError, ImageReader, Source, audit, cache_dir, check_images
-from fallow.report import MapPoint, choose_map_points, layout_method, map_layout, thumbnail
+from fallow.data import Audit, ImageReader, Source, audit, cache_dir, check_images
+from fallow.models import unit_length
+from fallow.report import MapPoint, choose_map_points, layout_method, map_layout, picture
 from fallow.report.gallery_page import Picture, Row
 from fallow.study.bank import SpaceBank
 from fallow.study.gallery.calibrate import calibrate
@@ -21,7 +22,6 @@ from fallow.study.gallery.gallery import Gallery, MadeBy
 from fallow.study.gallery.nearest import nearest
 from fallow.study.plan import automatic_backbones
 from fallow.study.probing.subject import Named, Part, Subject, model_folder
-from fallow.study.probing.vectors import unit
 from fallow.study.rung import ImageSet
 from fallow.types import Progress
 
@@ -120,7 +120,7 @@ def neighbor_rows(made: Made, progress: Progress) -> list[Row]:
     for number, row in enumerate(wanted.tolist()):
         progress("pictures", number, len(wanted))
         label = str(gallery.labels[row])
-        pictures[row] = Picture(gallery.ids[row], label, _picture(made.reader, gallery.ids[row], _SIDE))
+        pictures[row] = Picture(gallery.ids[row], label, picture(made.reader.read, gallery.ids[row], _SIDE))
     return [
         Row(pictures[one], tuple((pictures[r], float(d)) for r, d in zip(near, far, strict=True)))
         for one, near, far in zip(asking.tolist(), rows.tolist(), distance.tolist(), strict=True)
@@ -135,7 +135,7 @@ def spread_out(vectors: NDArray[np.floating], count: int, seed: int) -> NDArray[
     """
     rng = np.random.default_rng([seed, 5])
     among = np.sort(rng.permutation(len(vectors))[:_AMONG])
-    z = unit(vectors[among])
+    z = unit_length(vectors[among])
     chosen = [int(rng.integers(len(z)))]
     apart = 1 - z @ z[chosen[0]]
     while len(chosen) < min(count, len(z)):
@@ -168,15 +168,8 @@ def map_points(
     for number, (row, (x, y)) in enumerate(zip(rows.tolist(), places.tolist(), strict=True)):
         progress("pictures of the map", number, len(rows))
         label = str(gallery.labels[row]) or None
-        picture = _picture(made.reader, gallery.ids[row], _MAP_SIDE)
+        image = picture(made.reader.read, gallery.ids[row], _MAP_SIDE)
         points.append(
-            MapPoint(x, y, gallery.ids[row], "labeled" if label else "unlabeled", label, thumb=picture)
+            MapPoint(x, y, gallery.ids[row], "labeled" if label else "unlabeled", label, thumb=image)
         )
     return points, laid_out_by
-
-
-def _picture(reader: ImageReader, id_: str, side: int) -> bytes | None:
-    try:
-        return thumbnail(reader.read(id_), side)
-    except (ImageError, OSError):
-        return None

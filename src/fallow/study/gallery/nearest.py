@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fallow.errors import RunError
+from fallow.models import unit_length
 from fallow.record.rundir import atomic_path
-from fallow.study.probing.vectors import unit
 
 Array = NDArray[np.float32]
 INDEX = "index.usearch"
@@ -43,11 +43,11 @@ def nearest(
     far = np.zeros((len(queries), k), np.float32)
     for first in range(0, len(queries) if k > 0 else 0, _QUERIES):
         part = slice(first, first + _QUERIES)
-        asked = unit(queries[part])
+        asked = unit_length(queries[part])
         best = np.full((len(asked), k), np.inf, np.float32)
         where = np.full((len(asked), k), -1, np.int64)
         for start in range(0, len(vectors), _ROWS):
-            distance = 1 - asked @ unit(vectors[start : start + _ROWS]).T
+            distance = 1 - asked @ unit_length(vectors[start : start + _ROWS]).T
             if own is not None:
                 at = own[part] - start
                 inside = np.flatnonzero((at >= 0) & (at < distance.shape[1]))
@@ -68,7 +68,7 @@ def write_index(path: Path, vectors: NDArray[np.floating]) -> None:
     """
     index = _usearch().Index(ndim=vectors.shape[1], metric="cos", dtype="f32")
     for start in range(0, len(vectors), _ROWS):
-        part = unit(vectors[start : start + _ROWS])
+        part = unit_length(vectors[start : start + _ROWS])
         # One thread: with several the graph is another each time.
         index.add(np.arange(start, start + len(part)), part, threads=1)
     with atomic_path(path) as temporary:
@@ -89,7 +89,7 @@ def through_index(path: Path, queries: NDArray[np.floating], k: int) -> tuple[ND
         raise RunError(f"'{path}' cannot be read as an index: embed the images again with --index") from error
     if index is None:
         raise RunError(f"'{path}' cannot be read as an index: embed the images again with --index")
-    found = [index.search(query, min(k, len(index))) for query in unit(queries)]
+    found = [index.search(query, min(k, len(index))) for query in unit_length(queries)]
     rows = np.stack([np.asarray(one.keys, np.int64) for one in found])
     return rows, np.clip(np.stack([np.asarray(one.distances, np.float32) for one in found]), 0, 2)
 

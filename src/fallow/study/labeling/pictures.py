@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fallow.data import ImageError
 from fallow.engine import derive
 from fallow.export.labels import LabelSet
 from fallow.record.labels import Verdict
-from fallow.report import Thumb, thumbnail
+from fallow.report import Thumb, picture
 from fallow.types import Progress
 
 _EACH = 96
@@ -33,7 +32,7 @@ def pictures(labels: LabelSet, seed: int, progress: Progress) -> dict[Verdict, l
         for row in rows.tolist():
             id_ = pool.ids[row]
             found[verdict].append(
-                Thumb(id_, _picture(labels, id_), pool.label(row), float(pool.probability[row]))
+                Thumb(id_, picture(labels.read, id_, _SIDE), pool.label(row), float(pool.probability[row]))
             )
             done += 1
             progress("pictures", done, total)
@@ -50,10 +49,3 @@ def _sample(labels: LabelSet, seed: int) -> NDArray[np.int64]:
         rank[members] = np.arange(len(members))
     picked = rows[np.argsort(rank, kind="stable")[:_EACH]]
     return picked[np.lexsort((-pool.probability[picked], pool.guess[picked]))]
-
-
-def _picture(labels: LabelSet, id_: str) -> bytes | None:
-    try:
-        return thumbnail(labels.read(id_), _SIDE)
-    except (ImageError, OSError):
-        return None

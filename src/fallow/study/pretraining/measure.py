@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fallow.data import default_folds
-from fallow.models import fit_logistic, softmax
+from fallow.models import fit_logistic, softmax, unit_length
 from fallow.study.evidence import OutOfFold
 from fallow.study.probing.deal import held_out
 from fallow.study.probing.neighbors import vote
-from fallow.study.probing.vectors import Array, standardized, unit
+from fallow.study.probing.vectors import Array, standardized
 
 _NEIGHBORS = 20
 """That vote: of few labels most of VISSL's 200 would be of other classes."""
@@ -44,8 +44,8 @@ def knn_accuracy(features: Array, y: NDArray[np.int64], folds: list[NDArray[np.i
     for held in folds:
         rest = np.setdiff1d(np.arange(len(features)), held)
         center = features[rest].mean(0)
-        bank, k = unit(features[rest] - center), min(_NEIGHBORS, len(rest))
-        (named,) = vote(bank, y[rest], unit(features[held] - center), (k,), int(y.max()) + 1)
+        bank, k = unit_length(features[rest] - center), min(_NEIGHBORS, len(rest))
+        (named,) = vote(bank, y[rest], unit_length(features[held] - center), (k,), int(y.max()) + 1)
         right += int((named == y[held]).sum())
         total += len(held)
     return right / total
@@ -53,7 +53,7 @@ def knn_accuracy(features: Array, y: NDArray[np.int64], folds: list[NDArray[np.i
 
 def neighbors(features: Array, others: Array | None = None) -> NDArray[np.int64]:
     """Return the nearest rows of ``features`` by cosine, of each row itself (not counted) or of ``others``; (n, 10) or fewer."""
-    likeness = unit(features if others is None else others) @ unit(features).T
+    likeness = unit_length(features if others is None else others) @ unit_length(features).T
     np.fill_diagonal(likeness, -np.inf)  # a noised view's own image is no neighbor either
     k = min(_AROUND, len(features) - 1)
     found: NDArray[np.int64] = np.argsort(-likeness, axis=1, kind="stable")[:, :k]

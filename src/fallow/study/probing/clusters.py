@@ -8,9 +8,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from fallow.models import unit_length
 from fallow.study.probing.deal import DRAWS, Deal
 from fallow.study.probing.scores import Scores
-from fallow.study.probing.vectors import Array, unit
+from fallow.study.probing.vectors import Array
 from fallow.types import Progress
 
 _BLOCKS = 20
@@ -38,7 +39,7 @@ def clusters(features: Array, deal: Deal, progress: Progress) -> list[Scores]:
         ("ARI", "clusters, adjusted Rand index", adjusted_rand_score),
         ("purity", "clusters, purity", purity),
     )
-    z, y = unit(features[deal.judged]), deal.y[deal.judged]
+    z, y = unit_length(features[deal.judged]), deal.y[deal.judged]
     found = [_kmeans(z, deal, draw, progress) for draw in range(DRAWS)]
     block = np.random.default_rng([deal.seed, 11]).permutation(len(y)) % min(_BLOCKS, len(y))
     made = []

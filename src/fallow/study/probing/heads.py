@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fallow.models import DEFAULT_STRENGTH, fit_logistic
+from fallow.models import DEFAULT_STRENGTH, fit_logistic, unit_length
 from fallow.study.probing.deal import DRAWS, Deal, Positions
 from fallow.study.probing.scores import Scores, correctness
-from fallow.study.probing.vectors import Array, standardized, unit
+from fallow.study.probing.vectors import Array, standardized
 from fallow.study.strength import SEARCH_FROM, STRENGTHS, inner_parts, strength_losses
 from fallow.types import Progress
 
@@ -49,7 +49,7 @@ def linear(features: Array, deal: Deal, progress: Progress) -> list[Scores]:
 
 def svm(features: Array, deal: Deal, progress: Progress) -> list[Scores]:
     """Judge by a linear support vector machine, one class against the rest; its cost is chosen on folds inside."""
-    z = unit(features)
+    z = unit_length(features)
 
     def fit(rest: Positions, held: Positions, number: int) -> Fitted:
         y, right = deal.y[rest], dict.fromkeys(COSTS, 0)

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fallow.models import unit_length
 from fallow.study.probing.deal import Deal, Positions
 from fallow.study.probing.scores import Scores, correctness
-from fallow.study.probing.vectors import Array, unit
+from fallow.study.probing.vectors import Array
 from fallow.types import Progress
 
 TEMPERATURE = 0.07
@@ -58,7 +59,7 @@ def vote(
 
 def knn(features: Array, deal: Deal, progress: Progress) -> list[Scores]:
     """Judge by the vote of the nearest images that are learned from."""
-    z = unit(features)
+    z = unit_length(features)
     fewest = min(len(rest) for _, rest, _ in deal.splits())
     ks = sorted({min(k, fewest) for k in NEIGHBORS})
     parts: list[list[tuple[int, Positions, NDArray[np.floating]]]] = [[] for _ in ks]
@@ -85,7 +86,7 @@ def retrieval(features: Array, deal: Deal, progress: Progress) -> list[Scores]:
 
     Without a test split each asks among all others but those of its group.
     """
-    z, rows = unit(features), deal.judged
+    z, rows = unit_length(features), deal.judged
     index = deal.learned
     owner = np.unique(np.asarray(deal.groups, dtype=str), return_inverse=True)[1].reshape(-1)
     first = np.full((len(RECALLED), len(z)), np.nan)

@@ -13,14 +13,13 @@ from fallow.config import SUPPORTED_RUNGS, EmbedConfig
 from fallow.data import cache_dir
 from fallow.errors import ConfigError
 from fallow.export import load_bundle
-from fallow.models import PIXELS, Backbone, Embedder
+from fallow.models import PIXELS, Backbone, Embedder, unit_length
 from fallow.models.saved import BACKBONE, META
 from fallow.models.small import is_small_resnet
 from fallow.record import read_json
 from fallow.record.probed import ProbedNetwork
 from fallow.study.bank import SpaceBank
 from fallow.study.plan import usual_size
-from fallow.study.probing.vectors import unit
 from fallow.study.rung import ImageSet
 from fallow.study.trained.network import scratch_size, untrained
 from fallow.types import Progress, silent
@@ -63,7 +62,7 @@ class Subject:
         for part in self.parts:
             embedder = Embedder(part.backbone, part.size, cache=bank.cache)
             found.append(bank.averaged(embedder.space(part.views), images, what, embedder))
-        return found[0] if len(found) == 1 else np.concatenate([unit(f) for f in found], 1)
+        return found[0] if len(found) == 1 else np.concatenate([unit_length(f) for f in found], 1)
 
     @property
     def described(self) -> ProbedNetwork:

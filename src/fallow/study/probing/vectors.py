@@ -1,4 +1,4 @@
-"""Features made comparable: centered and scaled, or of unit length."""
+"""Features made comparable: centered and scaled."""
 
 from __future__ import annotations
 
@@ -14,8 +14,3 @@ def standardized(features: NDArray[np.floating], like: NDArray[np.floating]) -> 
     mean = like.mean(0)
     scale = float(np.linalg.norm(like - mean, axis=1).mean()) + _TINY
     return np.asarray((features - mean) / scale, np.float32)
-
-
-def unit(features: NDArray[np.floating]) -> Array:
-    """Return features of unit length."""
-    return np.asarray(features / (np.linalg.norm(features, axis=1, keepdims=True) + _TINY), np.float32)
