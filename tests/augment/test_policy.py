@@ -261,6 +261,27 @@ def test_views_of_papers() -> None:
         paper_views("barlow")
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_small_images_are_not_blurred_and_others_are(recipe: str) -> None:
+    said = [
+        [policy.describe() for policy in paper_views(recipe, size=(side, side), local_size=(side // 2,) * 2)]
+        for side in (64, 65)
+    ]
+    assert all("blur" not in one for one in said[0])
+    assert all("blur" in one for one in said[1])
+
+
+def test_simclr_halves_its_colors_on_small_images_and_windows_can_be_given() -> None:
+    small, large = (paper_views("simclr", size=(side, side))[0] for side in (32, 224))
+    halved = resized_crop_policy((0.08, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), blur_share=0.0)
+    assert small.draws == halved.draws
+    whole = resized_crop_policy((0.08, 1.0), jitter=(0.8, 0.8, 0.8, 0.2))
+    assert large.draws == whole.draws
+    given = paper_views("simclr", size=(32, 32), scale=(0.3, 0.5))[0]
+    assert given.window is not None
+    assert given.window.scale == (0.3, 0.5)
+
+
 def test_described_in_words() -> None:
     said = strong_policy().describe()
     for words in ("12.5 % of the side", "hflip", "2 of:", "rotate by 30 degrees", "cutout of 50 %"):

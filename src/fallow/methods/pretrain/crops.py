@@ -75,11 +75,8 @@ class MultiCrop(PretrainMethod):
                 self.recipe, flips=flips, gray=gray, size=large, local_size=small
             )
             return {"first": first, "second": second, "local": local}
-        jitter = (0.8, 0.8, 0.8, 0.2)
         globally, local = (
-            resized_crop_policy(
-                scale, jitter=jitter, flips=flips, gray=gray, size=at, name=f"{self.recipe} {at[0]}"
-            )
+            paper_views("simclr", flips=flips, gray=gray, size=at, scale=scale)[0]
             for scale, at in zip(self.scales, (large, small), strict=True)
         )
         return {"first": globally, "second": globally, "local": local}
