@@ -106,7 +106,7 @@ def same_vectors(rows: list[Row]) -> list[str]:
 
 def choose(row: Row) -> str:
     """Choose again with the shipped prior, the cell's own data set left out."""
-    return by_evidence(row, prior("propagate", row["labels_a_class"], row["data"]))
+    return by_evidence(row, prior("propagate", row["labels_a_class"], without=row["data"]))
 
 
 def by_evidence_alone(row: Row) -> str:

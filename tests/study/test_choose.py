@@ -58,6 +58,12 @@ def test_without_evidence_the_prior_decides() -> None:
     assert not keep(compare(None, Prior(0.01, 0.05)), cheap=False)  # dear rungs must persuade
 
 
+def test_a_dear_rung_that_was_measured_wins_on_the_balance_of_evidence() -> None:
+    equal = paired(np.ones(40), np.ones(40))
+    assert keep(compare(equal, Prior(0.01, 0.05)), cheap=False)
+    assert not keep(compare(equal, Prior(-0.01, 0.05)), cheap=False)
+
+
 def test_a_rung_that_loses_clearly_is_not_kept_whatever_the_prior_hoped() -> None:
     new, old = np.zeros(60), np.ones(60)
     assert not keep(compare(paired(new, old), Prior(0.1, 0.05)), cheap=True)

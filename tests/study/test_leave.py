@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,6 +76,25 @@ def test_test_labels_are_asked_for_once_and_each_time_is_written_down(
     train(data, tmp_path / "run", resume=True)
     assert asked == [2]  # both rungs were written down before, and a run that goes on does not ask again
     assert "test images" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_rung_that_need_not_be_asked_about_the_test_images_is_not_when_the_time_is_up(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasten(monkeypatch, tmp_path / "cache")
+    real = fallow.study.leave.score
+
+    def late(study: Any, ctx: object, chosen: str, through: str, opponent: str) -> object:
+        study.pace.owed["propagate"] = 1e9
+        return real(study, ctx, "probe", through, "probe")  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fallow.study.leave, "score", late)
+    train(data, tmp_path / "run")
+    result = figures(tmp_path / "run")
+    assert [row["test"] is None for row in result["rungs"]] == [False, True]
+    assert any("propagate was not asked about the test images" in note for note in result["notes"])
+    reads = (tmp_path / "run" / "test_reads.jsonl").read_text().splitlines()
+    assert [json.loads(line)["rung"] for line in reads] == ["probe"]
 
 
 def _stop(*given: object) -> None:

@@ -127,8 +127,8 @@ def glossary(data: ReportData) -> list[Word]:
             Word(
                 "P(better)",
                 "How likely the rung beats the best one before it: these labels and earlier experience with other data "
-                "sets, taken together. A quick rung is kept from 50 %, an expensive one from 80 %: waiting for proof would throw "
-                "gains away.",
+                "sets, taken together. From 50 % it is kept: waiting for proof would throw gains away. An expensive one that no "
+                "label could be held out for needs 80 %.",
             )
         )
     words += _differences(data, folds)

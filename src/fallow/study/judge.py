@@ -21,7 +21,7 @@ from fallow.study.choose import (
     paired,
 )
 from fallow.study.evidence import OutOfFold
-from fallow.study.priors import prior
+from fallow.study.priors import Network, prior
 from fallow.study.rung import Candidate, RungInfo
 from fallow.types import RungName
 
@@ -62,12 +62,14 @@ class Judge:
         per_class: Labels a class.
         seed: Seed of the resampling.
         without_prior: Data set whose rows the prior leaves out.
+        network: What the trained rungs train; None where none is climbed.
     """
 
     evidence: OutOfFold
     per_class: float
     seed: int
     without_prior: str | None = None
+    network: Network | None = None
 
     def judge(
         self,
@@ -78,16 +80,15 @@ class Judge:
         note: str = "",
     ) -> Judgment:
         """Compare a finished rung with the best below it."""
-        expected = self._expected(info)
-        prior_gain = None if info.labels_only else expected.mean
+        prior_gain = None if info.labels_only else self._expected(info.name, "probe").mean
         if best is None:
             return Judgment(info, True, None, prior_gain, seconds, note)
-        found = self._compare(info.name, best.name, expected, self._expected(best), mix)
+        found = self._compare(info.name, best.name, mix)
         return Judgment(info, keep(found, info.cheap), found.p_better, prior_gain, seconds, note)
 
-    def promising(self, info: RungInfo) -> bool:
+    def promising(self, info: RungInfo, best: RungName) -> bool:
         """Say whether a rung would be kept by what it did on other data alone."""
-        return keep(compare(None, self._expected(info)), info.cheap)
+        return keep(compare(None, self._expected(info.name, best)), info.cheap)
 
     def results(
         self, judgments: Sequence[Judgment], mix: NDArray[np.float64] | None
@@ -124,25 +125,21 @@ class Judge:
             note=made.note,
         )
 
-    def _expected(self, info: RungInfo) -> Prior:
-        if info.labels_only:
-            return Prior(0.0, 0.05)
-        return prior(info.name, self.per_class, self.without_prior)
+    def _expected(self, name: RungName, best: RungName) -> Prior:
+        return prior(name, self.per_class, over=best, network=self.network, without=self.without_prior)
 
-    def _compare(
-        self, name: RungName, best: RungName, expected: Prior, below: Prior, mix: NDArray[np.float64] | None
-    ) -> Comparison:
+    def _compare(self, name: RungName, best: RungName, mix: NDArray[np.float64] | None) -> Comparison:
         """Compare by the labels as they are, and where the pool's mix differs, by that mix: the worse of both counts.
 
         The mix comes from the rung's own answers, and a rung that calls everything one class would be weighted by
         just that class.
         """
-        relative = Prior(expected.mean - below.mean, expected.sd)
+        expected = self._expected(name, best)
         where, correct = self.evidence.correct((name, best))
         if not len(where):
-            return compare(None, relative)
+            return compare(None, expected)
         found = [
-            compare(paired(correct[name], correct[best], weights), relative)
+            compare(paired(correct[name], correct[best], weights), expected)
             for weights in both_ways(self.weights(where, mix))
         ]
         return min(found, key=lambda one: one.p_better)

@@ -106,13 +106,13 @@ class Study:
     def rise(self) -> tuple[RungContext, RungName]:
         """Fit and measure every rung and return the context and the rung that was chosen; no test label is read."""
         ctx = self.prepare()
-        if any(RUNGS[name].workload is not None for name in self.config.rung_names):
-            check_training(ctx)
+        trains = any(RUNGS[name].workload is not None for name in self.config.rung_names)
+        network = check_training(ctx).init if trains else None
         recall_maps(ctx)
         recall_tuning(ctx)
         self.folds = plan_folds(ctx.data, self.config.choose, self.config.seed, self.decisions)
         self.evidence = OutOfFold(ctx.data.labeled_ids, ctx.data.y, len(ctx.data.classes))
-        self.judge = Judge(self.evidence, ctx.data.per_class, self.config.seed, self.without_prior)
+        self.judge = Judge(self.evidence, ctx.data.per_class, self.config.seed, self.without_prior, network)
         self.screen.stage("embed")
         embedding = embed_everything(ctx, self.folds)
         note_elapsed(self.run.path, "embedding", self.clock.elapsed)
@@ -206,7 +206,9 @@ class Study:
         if plan is None and best is not None and stage.final() is None:
             known = list(self.decisions)
             plan = (
-                self._effort(ctx, rung) if rung.workload else self.pace.skip(name, rung.estimate(ctx).seconds)
+                self._effort(ctx, rung, best)
+                if rung.workload
+                else self.pace.skip(name, rung.estimate(ctx).seconds)
             )
             if plan is not None:
                 stage.keep_decisions(self.decisions.since(known))
@@ -219,11 +221,11 @@ class Study:
         self.heed(plan)
         return plan.skipped
 
-    def _effort(self, ctx: RungContext, rung: Rung) -> StagePlan:
+    def _effort(self, ctx: RungContext, rung: Rung, best: RungName) -> StagePlan:
         """Plan steps and folds of a trained rung."""
         assert rung.workload is not None
         name, asked = rung.info.name, self.config.optimization.steps
-        if not self.folds and not self.judge.promising(rung.info):
+        if not self.folds and not self.judge.promising(rung.info, best):
             return unmeasurable(name)
         share = share_of(name, self.names)
         if rung.workload.most and share * self.pace.left < _LEAST_SECONDS:
@@ -239,7 +241,13 @@ class Study:
         seconds = share * self.pace.left
         ahead = rung.prepare(ctx, seconds - cost.once, cost.seconds, workload, self.folds[:there])
         beside = cost.beside + self._beside(rung, cost)
-        return Effort(name, seconds, cost.seconds, workload, there, beside, cost.once + ahead, after).plan()
+        effort = Effort(name, seconds, cost.seconds, workload, there, beside, cost.once + ahead, after)
+        plan = effort.plan()
+        if not plan.skipped or rung.info.labels_only:
+            return plan
+        # A share that holds nothing is no use to anybody: what rungs above would have had may be enough.
+        whole = replace(effort, seconds=self.pace.left).plan()
+        return plan if whole.skipped else whole
 
     def _beside(self, rung: Rung, cost: Cost) -> float:
         """Return what each fit of a trained rung takes for its held-out images and for the cheap rungs that it asks again."""

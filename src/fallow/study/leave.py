@@ -105,7 +105,8 @@ def leave(study: Study, ctx: RungContext, best: RungName) -> StudyResult:
     """Fix the choice, score the test split, and write model, report and figures."""
     keep_model(study, ctx, best)
     choice = _fix(study, ctx, best)
-    tested = score(study, ctx, choice.chosen, str(choice.scored_by.value) if choice.scored_by else "")
+    through = str(choice.scored_by.value) if choice.scored_by else ""
+    tested = score(study, ctx, choice.chosen, through, choice.labels_only)
     result = _result(study, ctx, choice, tested)
     # The first card was written when the rung won, before its figures were corrected and weighted.
     write_card(study.run.model, model_card(study, ctx, choice.chosen, result.chosen))

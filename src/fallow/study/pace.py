@@ -26,6 +26,10 @@ _STRETCH, _STRETCH_MOST = 0.05, 3.0
 """A rung that needs no more than this share of the budget, up to some seconds, is tried though the time is up: the
 promise is to end within a tenth of the budget, and the rung is what the run is for."""
 _EXPORT_SECONDS = 1.0
+SHOWN_LEAST = 200
+"""Unlabeled images that the report shows at least; of more a trained network is asked where there is time."""
+_ANSWERING = 2
+"""Trained networks that are surely asked about the test images and the pool: the chosen one and the best on labels only."""
 _COMPARED_LEAST, _COMPARED_MOST, _COMPARED_SHARE = 4, 50, 0.05
 """On how many images the exported file is compared with the model in memory, where it does not score the test split, and
 the share of the budget that it may take."""
@@ -81,7 +85,7 @@ class Pace:
             max(_COMPARED_LEAST, min(fits, _COMPARED_MOST)), tested or len(ctx.data.labeled_ids)
         )
         seen = len(ctx.data.labeled_ids) + len(ctx.data.pool_ids)
-        self._asked = tested + len(ctx.data.pool_ids)
+        self._asked = tested + min(SHOWN_LEAST, len(ctx.data.pool_ids))
         self.owed: dict[RungName, float] = {}
         self.report = max(_REPORT_SECONDS, min(_REPORT_SHARE * clock.budget, _REPORT_MOST))
         self._reserve = (
@@ -90,11 +94,14 @@ class Pace:
 
     @property
     def reserve(self) -> float:
-        """Seconds kept for all that comes after the last rung."""
-        return self._reserve + sum(self.owed.values())
+        """Seconds kept for all that comes after the last rung.
+
+        Whoever is neither chosen nor the opponent is asked about the test images only if there is time.
+        """
+        return self._reserve + sum(sorted(self.owed.values())[-_ANSWERING:])
 
     def answers(self, image: float) -> float:
-        """Return what a network that takes so many seconds an image will take for the test images and, for the report, the pool.
+        """Return what a network that takes so many seconds an image will take for the test images and the report's least.
 
         No vectors of its own are kept from run to run, and it was trained on images that lay in memory at their size: a large
         test split can take it longer than all of its steps.

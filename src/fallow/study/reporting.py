@@ -6,7 +6,7 @@ import os
 import platform
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,10 @@ from fallow.augment import ReachRow, measure_reach
 from fallow.record import StudyResult, read_json
 from fallow.report import ClassRow, MapPoint, ReportData, Thumb, choose_map_points, map_layout, picture
 from fallow.report.explain import short_name
+from fallow.study.candidates.network import TrainedCandidate
 from fallow.study.context import RungContext
+from fallow.study.pace import SHOWN_LEAST
+from fallow.study.plan import pool_order
 from fallow.study.rung import ImageSet
 from fallow.study.scoring import Tested
 from fallow.study.spaces import spaces_of
@@ -37,8 +40,9 @@ _FULL_MAP = 1200
 """Points on the map above which their thumbnails are small."""
 _REACH_IMAGES = 48
 _AUDIT_THUMBS = 60
-_MAP_SHARE, _PICTURES_SHARE, _REACH_SHARE = 0.3, 0.1, 0.4
-"""Shares of the time left that the map, its pictures, and reach may take."""
+_POOL_SHARE, _MAP_SHARE, _PICTURES_SHARE, _REACH_SHARE = 0.4, 0.3, 0.1, 0.4
+"""Shares of the time left that answers for the pool, the map, its pictures, and reach may take."""
+_POOL_TIMED = 16
 
 Probs = NDArray[np.float32]
 
@@ -47,7 +51,7 @@ def gather_report(study: Study, ctx: RungContext, result: StudyResult, tested: T
     """Return everything the page shows."""
     best, base = result.chosen.rung, result.labels_only.rung
     confusion, rows, source = _classes(study, ctx, best, base, tested)
-    pool = _pool(study, ctx, best, base)
+    pool = _pool(study, ctx, best, base, _POOL_SHARE * max(study.clock.left, 0.0))
     audit = read_json(study.run.audit)
     left = max(study.clock.left, 0.0)
     return ReportData(
@@ -83,14 +87,34 @@ class _Pool:
     after: Probs
 
 
-def _pool(study: Study, ctx: RungContext, best: RungName, base: RungName) -> _Pool:
-    images = ctx.pool
-    if not len(images):
+def _pool(study: Study, ctx: RungContext, best: RungName, base: RungName, seconds: float) -> _Pool:
+    if not len(ctx.pool):
         empty = np.zeros((0, len(ctx.data.classes)), np.float32)
         return _Pool((), empty, empty)
+    images = _shown(study, ctx, dict.fromkeys((best, base)), seconds)
     after = study.finals[best].predict(images).probs.numpy()
     before = after if best == base else study.finals[base].predict(images).probs.numpy()
     return _Pool(tuple(images.ids), before, after)
+
+
+def _shown(study: Study, ctx: RungContext, names: Iterable[RungName], seconds: float) -> ImageSet:
+    """Return the unlabeled images that are shown: all, or as many as networks that were trained answer for in time."""
+    trained = [made for made in map(study.finals.get, names) if isinstance(made, TrainedCandidate)]
+    whole = len(ctx.pool)
+    if not trained or whole <= SHOWN_LEAST:
+        return ctx.pool
+    order = pool_order(whole, ctx.config.seed)
+
+    def first(count: int) -> ImageSet:
+        return ctx.data.images(tuple(ctx.pool.ids[row] for row in np.sort(order[:count])))
+
+    for made in trained:
+        made.predict(first(1))  # the first call makes its network ready
+    some, started = first(_POOL_TIMED), time.monotonic()
+    for made in trained:
+        made.predict(some)
+    fits = int(seconds * _POOL_TIMED / (time.monotonic() - started))
+    return ctx.pool if fits >= whole else first(max(fits, SHOWN_LEAST))
 
 
 def _classes(

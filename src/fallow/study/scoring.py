@@ -66,11 +66,14 @@ def decide_scoring(study: Study, ctx: RungContext) -> Decision:
     )
 
 
-def score(study: Study, ctx: RungContext, chosen: RungName, through: str) -> Tested:
-    """Score every finished rung on the test split; the choice is on disk before the first test label is read.
+def score(
+    study: Study, ctx: RungContext, chosen: RungName, through: str, opponent: RungName = "probe"
+) -> Tested:
+    """Score the finished rungs on the test split; the choice is on disk before the first test label is read.
 
-    What the rungs say is kept before it is compared with a label, and the scores are kept too: a run that goes on
-    does not read the labels again. A read is written down before it happens, so that none is lost.
+    Chosen rung and opponent are asked always, another trained rung where the time left holds its answers. What the rungs say
+    is kept before it is compared with a label, and the scores are kept too: a run that goes on does not read the labels again.
+    A read is written down before it happens, so that none is lost.
     """
     if not ctx.data.test_ids:
         return Tested(
@@ -81,7 +84,9 @@ def score(study: Study, ctx: RungContext, chosen: RungName, through: str) -> Tes
     study.screen.stage("test")
     images = ctx.data.images(ctx.data.test_ids)
     probs = {
-        name: _said(study, images, name, name == chosen and through == EXPORTED) for name in study.finals
+        name: _said(study, images, name, name == chosen and through == EXPORTED)
+        for name in dict.fromkeys((chosen, opponent, *study.finals))
+        if name in (chosen, opponent) or _in_time(study, name, len(images))
     }
     if through == EXPORTED:
         in_memory = study.finals[chosen].predict(images).probs.numpy()
@@ -92,6 +97,17 @@ def score(study: Study, ctx: RungContext, chosen: RungName, through: str) -> Tes
     scores = {name: accuracies(counted) for name, counted in confusion.items()}
     reads = tuple(str(line["rung"]) for line in read_lines(study.run.test_reads) if "rung" in line)
     return Tested(scores, confusion, agreement, reads)
+
+
+def _in_time(study: Study, name: RungName, images: int) -> bool:
+    """Say whether a rung can be asked about the test images that need not be; what it said before is kept."""
+    seconds = study.pace.owed.get(name, 0.0)
+    if seconds <= study.clock.left - study.pace.report or study.stages[name].test(images) is not None:
+        return True
+    study.notes.append(
+        f"{name} was not asked about the test images: that takes about {seconds:.0f} s, and the time was up."
+    )
+    return False
 
 
 def _said(study: Study, images: ImageSet, name: RungName, exported: bool) -> Probs:
@@ -123,7 +139,7 @@ def _confusion(study: Study, ctx: RungContext, probs: dict[RungName, Probs]) -> 
     path, classes = study.run.path / "test.json", len(ctx.data.classes)
     try:
         kept = read_json(path)
-        return {name: _dense(kept[name]["counted"], classes) for name in probs}
+        return {name: _dense(kept[name]["counted"], classes) for name in kept}
     except (RunError, KeyError, TypeError, ValueError, IndexError):
         pass  # not read yet
     for name in probs:

@@ -9,15 +9,15 @@ from fallow.engine.recompute import recompute
 from fallow.errors import ConfigError
 from fallow.models import from_backbone, pick_device
 from fallow.study.context import RungContext
-from fallow.study.trained.network import starting_network
+from fallow.study.trained.network import NetworkPlan, starting_network
 
 _LEAST_PART = 2
 _FEWEST, _MOST = 8, 32
 """Sizes of batches where none is asked for: by the number of labels that a fold leaves."""
 
 
-def check_training(ctx: RungContext) -> None:
-    """Make sure that the network that was asked for can be had, and can be trained as was asked for.
+def check_training(ctx: RungContext) -> NetworkPlan:
+    """Return what will be trained, after making sure that it can be had, and can be trained as was asked for.
 
     It is built at the size it will see, and no image is run through it but the blank ones that tell its features.
 
@@ -35,6 +35,7 @@ def check_training(ctx: RungContext) -> None:
         usual = min(_MOST, max(_FEWEST, len(ctx.data.y) // 2))  # half of the labels is what two folds leave
         batch = asked.batch_size if isinstance(asked.batch_size, int) else usual
         _check_parts(batch, asked.accumulate if isinstance(asked.accumulate, int) else 1)
+    return plan
 
 
 def _counts_batches(network: nn.Module) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from fallow.errors import ConfigError
 from fallow.models import (
@@ -44,11 +45,16 @@ class NetworkPlan:
     scratch: bool
     trainable: Trainable
 
+    @property
+    def init(self) -> Literal["scratch", "pretrained"]:
+        """Where it starts, in a word."""
+        return "scratch" if self.scratch else "pretrained"
+
     def described(self) -> dict[str, Json]:
         """Return the values as the keys of ``network`` have them."""
         return {
             "backbone": self.backbone,
-            "init": "scratch" if self.scratch else "pretrained",
+            "init": self.init,
             "size": self.size,
             "trainable": self.trainable,
         }
