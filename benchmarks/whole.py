@@ -123,8 +123,6 @@ def tested(study: Any, ctx: Any) -> dict[str, dict[str, float]]:
     truth, images = ctx.data.test_classes(), ctx.data.images(ctx.data.test_ids)
     found = {}
     for name, candidate in study.finals.items():
-        if hasattr(candidate, "final"):
-            candidate.final = False  # by torch at once: there is no need of an exported graph here
         said = candidate.predict(images).probs.numpy().argmax(1)
         recalls = [float((said[truth == c] == c).mean()) for c in np.unique(truth)]
         found[name] = {
