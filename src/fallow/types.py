@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias
 
-Split: TypeAlias = Literal["train", "val", "test", "unlabeled"]
-"""Where an image belongs. ``unlabeled`` is the pool."""
+Split: TypeAlias = Literal["train", "val", "test", "unlabeled", "extra"]
+"""Where an image belongs. ``unlabeled`` is the pool; ``extra`` are labeled images of another origin."""
 
 RungName: TypeAlias = str
 """``probe``, ``propagate``, ``finetune``, ``joint:<method>``, ``noisy_student``."""

@@ -153,6 +153,7 @@ class _Few:
     """Counts of a data set, as the pace asks for them."""
 
     labeled_ids, pool_ids, test_ids = ("a",) * 20, ("b",) * 80, ("c",) * 50
+    extra_ids: tuple[str, ...] = ()
 
 
 class _Ctx:

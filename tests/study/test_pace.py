@@ -23,6 +23,7 @@ def data(labeled: int = 40, pool: int = 5000, test: int = 300) -> Any:
         labeled_ids=ids(labeled, "l"),
         pool_ids=ids(pool, "u"),
         test_ids=ids(test, "t"),
+        extra_ids=(),
         images=lambda names: ImageSet(names, names, lambda name: None),  # type: ignore[arg-type,return-value]
     )
 

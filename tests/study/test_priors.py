@@ -64,6 +64,14 @@ def test_a_pair_is_a_row_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert prior("joint", 2.0).mean == 0.0  # over the probe it was not measured
 
 
+def test_a_pair_that_was_never_measured_is_told_through_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(priors, "rows", lambda: ROWS)
+    known, unknown = prior("propagate", 2.0), prior("blend", 2.0)
+    found = prior("propagate", 2.0, over="blend")
+    assert found.mean == pytest.approx(known.mean)
+    assert found.sd == pytest.approx((known.sd**2 + unknown.sd**2) ** 0.5)
+
+
 def test_data_sets_with_another_kind_of_network_hardly_count(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = {"rung": "joint", "over": "propagate"}
     told = (

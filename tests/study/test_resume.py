@@ -12,7 +12,7 @@ import fallow
 import fallow.study.ladder
 from fallow.errors import RunError
 from fallow.export import load_bundle
-from fallow.study.rungs import probe
+from fallow.study import strength
 from fallow.verbs.predict import predict_images
 from tests.study.digits import (
     FEW,
@@ -111,7 +111,7 @@ def deciding(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     """Return data on which much is decided with labels: which views of two embeddings vote, and the probe's strength."""
     hasten(monkeypatch, tmp_path / "cache")
     two_vote(monkeypatch)
-    monkeypatch.setattr(probe, "SEARCH_FROM", 8)  # what a fold of three leaves of twelve labels
+    monkeypatch.setattr(strength, "SEARCH_FROM", 8)  # what a fold of three leaves of twelve labels
     return data
 
 

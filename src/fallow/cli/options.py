@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, get_args, get_origin
 
 from cyclopts import Parameter
+from pydantic.fields import FieldInfo
 
 from fallow.config import Section
 
@@ -40,6 +41,7 @@ _SHOWN_AS = {
     "map": "WORD",
     "k": "N",
     "threshold": "DISTANCE",
+    "extra": "FOLDER",
 }
 
 
@@ -48,29 +50,34 @@ def options(model: type[Section], prefix: str = "") -> list[inspect.Parameter]:
     found = []
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            section = field.annotation
             if name in model.first_sight:
-                found += options(field.annotation, f"{name}__")
+                found += options(section, f"{name}__")
+            elif section.head:
+                found.append(_option(name, f"{name}__{section.head}", section.model_fields[section.head]))
             continue
         if get_origin(field.annotation) is dict:  # keys of a method's own, reached by --set
             continue
-        flag = field.annotation is bool
-        default = "" if field.default is None else str(field.default)
-        # Values are checked by the config itself, which gathers all mistakes: here they are words.
-        kind: Any = bool | None if flag else str | None
-        parameter = Parameter(
-            name=f"--{name.replace('_', '-')}",
-            help=f"{field.description} [default: {default}]" if default and not flag else field.description,
-            metavar=None if flag else _SHOWN_AS.get(name),
-            negative="",
-            show_default=False,
-        )
-        annotation = Annotated[kind, parameter]
-        found.append(
-            inspect.Parameter(
-                prefix + name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
-            )
-        )
+        found.append(_option(name, prefix + name, field))
     return found
+
+
+def _option(name: str, key: str, field: FieldInfo) -> inspect.Parameter:
+    """Return the option ``--name`` that fills in a field of the config."""
+    flag = field.annotation is bool
+    default = "" if field.default is None else str(field.default)
+    # Values are checked by the config itself, which gathers all mistakes: here they are words.
+    kind: Any = bool | None if flag else str | None
+    parameter = Parameter(
+        name=f"--{name.replace('_', '-')}",
+        help=f"{field.description} [default: {default}]" if default and not flag else field.description,
+        metavar=None if flag else _SHOWN_AS.get(name),
+        negative="",
+        show_default=False,
+    )
+    return inspect.Parameter(
+        key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, parameter]
+    )
 
 
 def keyword(

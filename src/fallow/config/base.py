@@ -18,9 +18,11 @@ class Section(BaseModel):
     Attributes:
         first_sight: Sections whose keys are options of their own on the command line (--backbone); those of all others are
             reached by --set section.key=value.
+        head: The key of a section that is meant by the section's own name on the command line: --extra FOLDER.
     """
 
     first_sight: ClassVar[tuple[str, ...]] = ()
+    head: ClassVar[str] = ""
 
     model_config = ConfigDict(
         extra="forbid", validate_assignment=True, validate_default=False, coerce_numbers_to_str=True

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 
 from fallow.errors import nearest
 
-SUPPORTED_RUNGS: tuple[str, ...] = ("probe", "propagate", "finetune", "joint", "noisy_student", "ensemble")
+SUPPORTED_RUNGS: tuple[str, ...] = (
+    "probe",
+    "blend",
+    "propagate",
+    "finetune",
+    "joint",
+    "noisy_student",
+    "ensemble",
+)
 """In the order of the ladder."""
 METHODS = ("softmatch", "adamatch", "uda", "fixmatch", "flexmatch", "freematch", "mean_teacher")
 """Joint methods; each can be had with `LONG_TAIL` behind its name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
@@ -29,6 +30,29 @@ class ChooseConfig(Section):
         "auto",
         description="Repeats of the fold assignment. auto: more with fewer labels, as the budget allows.",
     )
+
+
+class ExtraConfig(Section):
+    """Labeled images of another origin, as a further source of training images."""
+
+    head: ClassVar[str] = "data"
+
+    data: Path | None = Field(
+        None,
+        description="More labeled images of the same classes, but of another origin: rendered ones, another camera, a public set. "
+        "They are learned from as far as they help on your own held-out labels, and never tested on.",
+    )
+    weight: Annotated[float, Field(ge=0, le=100)] | Auto = Field(
+        "auto",
+        description="How much all extra images count together, in terms of your labels: 1 = as much as these. auto: searched, "
+        "0 (left out) among the candidates.",
+    )
+
+    @field_validator("data")
+    @classmethod
+    def _whole_path(cls, value: Path | None) -> Path | None:
+        """A run may go on, or be done again, from another folder."""
+        return None if value is None else value.resolve()
 
 
 class ReplayConfig(Section):
@@ -89,6 +113,9 @@ class TrainConfig(RunConfig):
     noisy_student: NoisyStudentConfig = Field(
         default_factory=NoisyStudentConfig,
         description="The best model so far labels all and teaches a student.",
+    )
+    extra: ExtraConfig = Field(
+        default_factory=ExtraConfig, description="Labeled images of another origin beside the data."
     )
     choose: ChooseConfig = Field(default_factory=ChooseConfig, description="How rungs are compared.")
     log: LogConfig = Field(default_factory=LogConfig, description="Where the figures of training go.")

@@ -3,7 +3,7 @@
 from fallow.data.ahead import cores, default_workers, in_order
 from fallow.data.audit import Audit, audit
 from fallow.data.cache import cache_dir
-from fallow.data.checks import check_images, check_trainable, limit_validation
+from fallow.data.checks import check_extra, check_images, check_trainable, limit_validation
 from fallow.data.clean import Conflict, Leak, TwinGroup
 from fallow.data.folds import assign_folds, default_folds, stratified
 from fallow.data.images import ImageError, PixelScale, decode, looks_like_image
@@ -19,6 +19,7 @@ from fallow.data.sources import (
     Skipped,
     Source,
     TableFileSource,
+    WithExtra,
     open_source,
     printable,
     read_image_file,
@@ -42,10 +43,12 @@ __all__ = [
     "Source",
     "TableFileSource",
     "TwinGroup",
+    "WithExtra",
     "assign_folds",
     "audit",
     "byte_hash",
     "cache_dir",
+    "check_extra",
     "check_images",
     "check_trainable",
     "cores",

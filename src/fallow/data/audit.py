@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from fallow.data.ahead import default_workers
-from fallow.data.clean import Conflict, Image, Leak, TwinGroup, clean
+from fallow.data.clean import Conflict, Image, Leak, TwinGroup, clean, clean_extra
 from fallow.data.images import PixelScale
 from fallow.data.scan import Seen, scan
 from fallow.data.sources.base import Row, Skipped, Source
@@ -35,11 +35,11 @@ class Audit:
         scale: Scale of images with more than 8 bits; None where there are none.
         skipped: What was found and cannot be used.
         twins: Images that are the same picture.
-        leaks: Images taken out because a picture of val or test is the same.
+        leaks: Images taken out because a picture of val or test is the same; extra images also for one of training.
         conflicts: Pictures with two different labels, taken out in all copies.
         decisions: What was decided on the way.
-        short_side_median: Median of the shorter side, in pixels; 0 without images.
-        channels: ``gray`` when red, green and blue are equal in all images.
+        short_side_median: Median of the shorter side, in pixels; 0 without images. Extra images have no say.
+        channels: ``gray`` when red, green and blue are equal in all images but the extra ones.
         given: Labeled training images of each class before anything was taken out, also classes without any.
         pool_twins: Images that left the unlabeled data because the same picture is in the data already.
         unreadable: Labeled training images of each class that could not be read.
@@ -72,6 +72,7 @@ class Audit:
             "leaks": len(self.leaks),
             "conflicts": sum(len(conflict.ids) for conflict in self.conflicts),
             "pool_twins": self.pool_twins,
+            **({"extra": per_split["extra"]} if per_split["extra"] else {}),
         }
 
     def class_counts(self, split: Split) -> dict[str, int]:
@@ -81,6 +82,7 @@ class Audit:
     def to_json(self) -> JsonObject:
         """Return the audit as a JSON object (``audit.json``)."""
         splits: tuple[Split, ...] = ("train", "val", "test")
+        splits += ("extra",) if self.class_counts("extra") else ()
         return {
             "source": self.source.describe(),
             "counts": dict(self.counts()),
@@ -137,8 +139,12 @@ def audit(source: Source, *, workers: int | None = None, progress: Progress = si
         Image(row, result) for row, result in zip(readable, results, strict=True) if isinstance(result, Seen)
     ]
     scale, decisions = _pixel_scale(images)
-    cleaned = clean(images, find_twins([image.seen for image in images]))
+    own = [image for image in images if image.row.split != "extra"]
+    cleaned = clean(own, find_twins([image.seen for image in own]))
+    if extra := [image for image in images if image.row.split == "extra"]:
+        clean_extra(own, extra, find_twins([image.seen for image in (*own, *extra)]), cleaned)
     kept = sorted(cleaned.kept, key=lambda image: image.row.id)
+    shown = [image.seen for image in kept if image.row.split != "extra"]
     return Audit(
         table=_table(kept),
         source=source,
@@ -148,8 +154,8 @@ def audit(source: Source, *, workers: int | None = None, progress: Progress = si
         leaks=cleaned.leaks,
         conflicts=cleaned.conflicts,
         decisions=decisions,
-        short_side_median=float(np.median([min(i.seen.width, i.seen.height) for i in kept])) if kept else 0.0,
-        channels="gray" if kept and all(image.seen.is_gray for image in kept) else "color",
+        short_side_median=float(np.median([min(s.width, s.height) for s in shown])) if shown else 0.0,
+        channels="gray" if shown and all(seen.is_gray for seen in shown) else "color",
         given=dict(sorted(given.items())),
         pool_twins=cleaned.pool_twins,
         unreadable=unreadable,
@@ -166,11 +172,12 @@ def _rows(source: Source) -> Iterator[Row]:
 
 
 def _pixel_scale(images: Sequence[Image]) -> tuple[PixelScale | None, list[Decision]]:
-    """Find the scale of images with more than 8 bits (the test images have no say), and bring them to it."""
+    """Find the scale of images with more than 8 bits, and bring them to it; test images and extra ones have no say."""
     deep = [image for image in images if image.seen.deep is not None]
     if not deep:
         return None, []
-    samples = [i.seen.deep for i in deep if i.row.split != "test"] or [i.seen.deep for i in deep]
+    own = [i for i in deep if i.row.split != "extra"] or deep
+    samples = [i.seen.deep for i in own if i.row.split != "test"] or [i.seen.deep for i in own]
     values = np.concatenate([s for s in samples if s is not None])
     low, high = (float(v) for v in np.percentile(values, PERCENTILES)) if len(values) else (0.0, 1.0)
     if high <= low:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from fallow.data.audit import Audit
+from fallow.data.sources.extra import MARK, WithExtra
 from fallow.data.table import ImageTable
 from fallow.errors import DataError, nearest
 from fallow.record import Decision
@@ -47,6 +48,36 @@ def check_trainable(audit: Audit) -> None:
                     f"the class '{label}' is in the {name} images of {where} but not in the training images: "
                     f"add training images of it or take it out.{nearest(label, classes)}"
                 )
+
+
+def check_extra(audit: Audit) -> None:
+    """Make sure that extra images, where there are any, have labels that the data know.
+
+    Raises:
+        DataError: None has a label, none can be used, or a class is none of the data's.
+    """
+    source = audit.source
+    if not isinstance(source, WithExtra):
+        return
+    where = f"'{getattr(source.extra, 'root', source.extra.describe())}'"
+    if not source.taken:
+        raise DataError(f"the extra images in {where} have no labels: {HOW_TO_LABEL}")
+    classes = audit.class_counts("train")
+    for label in audit.class_counts("extra"):
+        if label not in classes:
+            raise DataError(
+                f"the class '{label}' is in the extra images of {where} but not in the training images: name it as it is "
+                f"named there, or take it out.{nearest(label, list(classes))}"
+            )
+    lost = [item for item in audit.skipped if item.split == "extra"]
+    gone = any(leak.split == "extra" for leak in audit.leaks) or any(
+        conflict.ids[0].startswith(MARK) for conflict in audit.conflicts
+    )
+    if lost and not gone and not audit.class_counts("extra"):
+        raise DataError(
+            f"none of the {len(lost)} extra images in {where} can be used; the first is "
+            f"'{lost[0].id.removeprefix(MARK)}': {lost[0].reason}"
+        )
 
 
 def check_images(audit: Audit) -> None:

@@ -44,7 +44,7 @@ class Leak:
         id: The image taken out.
         split: The split it was in.
         twin: The image that stays.
-        twin_split: ``val`` or ``test``.
+        twin_split: ``val`` or ``test``; ``train`` too where ``split`` is ``extra``, for training labels are held out in turn.
         how: How they are the same.
     """
 
@@ -112,6 +112,47 @@ def clean(images: Sequence[Image], alike: Sequence[Alike]) -> Cleaned:
     result.leaks.sort(key=lambda leak: leak.id)
     result.conflicts.sort(key=lambda conflict: conflict.ids)
     return result
+
+
+def clean_extra(
+    own: Sequence[Image], extra: Sequence[Image], alike: Sequence[Alike], result: Cleaned
+) -> None:
+    """Take out of the extra images what is also labeled in the data, and what would count twice; add the others to ``result``.
+
+    What stays of the data is settled already, and nothing here changes it: an extra image has no vote on a label. A copy of
+    an unlabeled image stays, as does its twin: neither is ever scored.
+
+    Args:
+        own: All readable images of the data, also those that were taken out.
+        extra: The extra images.
+        alike: Groups of twins among all of them, ``own`` first.
+        result: Takes the images that stay, and why others do not.
+    """
+    out: set[int] = set()
+    for group in alike:
+        theirs = sorted(
+            (i - len(own) for i in group.members if i >= len(own)), key=lambda i: (extra[i].row.id, i)
+        )
+        rows = [own[i].row for i in group.members if i < len(own) and own[i].row.split != "unlabeled"]
+        labels = sorted({str(extra[i].row.label) for i in theirs})
+        ids = tuple(dict.fromkeys(extra[i].row.id for i in theirs))
+        if not theirs:
+            continue
+        if rows:
+            best = min(rows, key=lambda row: (_RANK[row.split], row.id))
+            result.leaks += [Leak(id_, "extra", best.id, best.split, group.how) for id_ in ids]
+            out |= set(theirs)
+        elif len(labels) > 1:
+            result.conflicts.append(Conflict(ids, tuple(labels), group.how))
+            out |= set(theirs)
+        else:
+            out |= set(theirs[1:])
+            if len(ids) > 1:
+                result.twins.append(TwinGroup(ids, group.how))
+    result.kept += [image for i, image in enumerate(extra) if i not in out]
+    result.leaks.sort(key=lambda leak: leak.id)
+    result.conflicts.sort(key=lambda conflict: conflict.ids)
+    result.twins.sort(key=lambda twins: twins.ids)
 
 
 def _rule(images: Sequence[Image], members: list[int], how: How, result: Cleaned) -> list[int]:

@@ -21,10 +21,12 @@ from fallow.methods.neighbors import Neighbors, find_neighbors
 from fallow.methods.noisy_student import NoisyStudent
 from fallow.methods.pretrain import PRETRAIN, PretrainMethod, Teacher, pretrain_method
 from fallow.methods.propagation import (
+    ExtraRows,
     PropagateOptions,
     Propagation,
     PropagationInputs,
     certainty,
+    fit_with_extra,
     knows_enough,
     list_neighbors,
     map_features,
@@ -40,6 +42,7 @@ __all__ = [
     "PRETRAIN",
     "Batch",
     "Distillation",
+    "ExtraRows",
     "JointMethod",
     "Method",
     "MethodInfo",
@@ -60,6 +63,7 @@ __all__ = [
     "certainty",
     "estimate_mix",
     "find_neighbors",
+    "fit_with_extra",
     "global_mean",
     "joint_method",
     "knows_enough",

@@ -109,6 +109,21 @@ class PropagationInputs:
         return PropagationInputs(self.feature_map, self.features[rows], lists, self.pool_only)
 
 
+@dataclass(frozen=True, eq=False)
+class ExtraRows:
+    """Labeled images of another origin: heads learn from them, the graph does not know them.
+
+    Attributes:
+        features: float32 (e, k), mapped as the inputs' features are.
+        labels: int (e,), their classes.
+        weight: How much each counts in a fit; a labeled image of the data counts 1.
+    """
+
+    features: Array
+    labels: NDArray[np.integer]
+    weight: float
+
+
 Embedding = NDArray[np.floating] | tuple[NDArray[np.floating], ...]
 """(n, d) features of labeled images and pool; or the parts that, one after the other, make these rows."""
 
@@ -199,6 +214,7 @@ def propagate(
     labels: NDArray[np.integer],
     n_classes: int,
     options: PropagateOptions | None = None,
+    extra: ExtraRows | None = None,
 ) -> Propagation:
     """Learn from the labels and the pool together. Deterministic.
 
@@ -207,6 +223,8 @@ def propagate(
         labels: int (n,), -1 for pool rows.
         n_classes: Number of classes (2 or more).
         options: See there.
+        extra: Labeled images of another origin. They count among the labels that make the labels-only head trusted, and in
+            every refit.
 
     Raises:
         DataError: A class has no labeled row, or labels and features disagree in number.
@@ -215,19 +233,20 @@ def propagate(
     _check(inputs, labels, n_classes)
     known, pool = labels >= 0, labels < 0
     features = inputs.features
-    probe = fit_logistic(features[known], labels[known], n_classes=n_classes, strength=options.probe_strength)
+    probe = fit_with_extra(features[known], labels[known], n_classes, options.probe_strength, extra)
     graph = affinity([_first(one, options.neighbors) for one in inputs.neighbors], options.sharpness)
     equal = np.full(n_classes, 1.0 / n_classes)
     spread_probs = spread_labels(graph, labels, n_classes, options.alpha, equal)
-    trust = float(np.clip((known.sum() / n_classes - 1) / options.probe_labels, 0.0, 1.0))
+    told = float(known.sum()) + (0.0 if extra is None else extra.weight * len(extra.labels))
+    trust = float(np.clip((told / n_classes - 1) / options.probe_labels, 0.0, 1.0))
     seeds = np.log(spread_probs + _FLOOR) + trust * np.log(probe.probs(features) + 1e-9)
     probs = clamp(softmax(seeds), labels)
-    head, weights = _refit(features, probs, known, options, None)
+    head, weights = _refit(features, probs, known, options, None, extra)
     for _ in range(options.rounds):
         believed = clamp(head.probs(features), labels)
         smoothed = normalize_rows(spread(graph, believed, options.smooth), believed.mean(axis=0))
         probs = clamp(softmax(options.keep * seeds + np.log(smoothed + _FLOOR)), labels)
-        head, weights = _refit(features, probs, known, options, head)
+        head, weights = _refit(features, probs, known, options, head, extra)
     figures = {
         "probe_trust": trust,
         "mean_certainty": _mean(weights[pool]),
@@ -246,16 +265,53 @@ def _refit(
     known: NDArray[np.bool_],
     options: PropagateOptions,
     start: LinearHead | None,
+    extra: ExtraRows | None,
 ) -> tuple[LinearHead, Array]:
     """Fit a head on the likeliest classes, rows weighted by certainty; return head and weights (n,)."""
     weights = certainty(probs) ** np.float32(options.confidence)
     weights[known] = 1.0
     targets = one_hot(probs.argmax(axis=1), probs.shape[1])
     steps = _STEPS if start is None else _WARM_STEPS
+    rows = (features, targets, weights) if extra is None else _joined(features, targets, weights, extra)
     head = fit_logistic(
-        features, targets, sample_weight=weights, strength=options.strength, start=start, max_steps=steps
+        rows[0], rows[1], sample_weight=rows[2], strength=options.strength, start=start, max_steps=steps
     )
     return head, weights
+
+
+def fit_with_extra(
+    features: Array,
+    labels: NDArray[np.integer],
+    n_classes: int,
+    strength: float,
+    extra: ExtraRows | None,
+    start: LinearHead | None = None,
+) -> LinearHead:
+    """Fit a linear head on labels, which count 1 each, and on extra images with their weight.
+
+    Args:
+        features: float32 (n, k) of the labeled images.
+        labels: int (n,), their classes.
+        n_classes: Number of classes.
+        strength: Inverse L2 penalty.
+        extra: Labeled images of another origin; None fits on the labels alone.
+        start: Head to start from; default zero.
+    """
+    if extra is None:
+        return fit_logistic(features, labels, n_classes=n_classes, strength=strength, start=start)
+    rows = _joined(features, one_hot(labels, n_classes), np.ones(len(labels), np.float32), extra)
+    return fit_logistic(rows[0], rows[1], sample_weight=rows[2], strength=strength, start=start)
+
+
+def _joined(features: Array, targets: Array, weights: Array, extra: ExtraRows) -> tuple[Array, Array, Array]:
+    """Return features, targets (n, c) and weights with the extra rows behind them."""
+    theirs = one_hot(extra.labels, targets.shape[1])
+    weight = np.full(len(theirs), extra.weight, np.float32)
+    return (
+        np.concatenate([features, extra.features]),
+        np.concatenate([targets, theirs]),
+        np.concatenate([weights, weight]),
+    )
 
 
 def _mean(values: NDArray[np.bool_] | Array) -> float:

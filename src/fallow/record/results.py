@@ -84,6 +84,7 @@ class Counts:
     classes: int
     validation: int = 0
     skipped: int = 0
+    extra: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,22 @@ class Waterfall:
 
 
 @dataclass(frozen=True)
+class ExtraUse:
+    """What became of the labeled images of another origin.
+
+    Attributes:
+        weight: What all of them count in the heads that learned from them, the labels being 1; 0: they were left out.
+        asked: The weight was asked for.
+        gain: Paired gain of the linear model that learned from labels and extra images over labels only, on held-out labels;
+            None where it was not measured.
+    """
+
+    weight: float
+    asked: bool = False
+    gain: Interval | None = None
+
+
+@dataclass(frozen=True)
 class StudyResult:
     """The content of ``result.json``. Accuracies are fractions, never percentages.
 
@@ -138,6 +155,7 @@ class StudyResult:
         notes: What a person should know of the run, a sentence each: what was skipped or cut short.
         pool_use: Whether any rung learned from the unlabeled images, or why none did.
         unmeasured: Why nothing could be held out; empty where something was.
+        extra: What became of extra images; None where none were given, or no rung got to ask.
     """
 
     task: str
@@ -158,6 +176,12 @@ class StudyResult:
     notes: tuple[str, ...] = ()
     pool_use: PoolUse = "learned"
     unmeasured: Unmeasured = ""
+    extra: ExtraUse | None = None
+
+    @property
+    def extra_learned(self) -> bool:
+        """Whether anything learned from extra images."""
+        return self.extra is not None and self.extra.weight > 0
 
     @property
     def why_unmeasured(self) -> str:
@@ -183,6 +207,9 @@ class StudyResult:
                 **{**value, "held_out": interval(value["held_out"]), "gain": interval(value["gain"])}
             )
 
+        def extra(value: dict[str, Any] | None) -> ExtraUse | None:
+            return ExtraUse(**{**value, "gain": interval(value["gain"])}) if value else None
+
         def bar(value: dict[str, Any]) -> WaterfallBar:
             return WaterfallBar(
                 **{**value, "error": Interval(**value["error"]), "gain": interval(value["gain"])}
@@ -198,5 +225,6 @@ class StudyResult:
                 "waterfall": Waterfall(tuple(bar(b) for b in data["waterfall"]["bars"])),
                 "test_reads": tuple(data["test_reads"]),
                 "notes": tuple(data.get("notes", ())),
+                "extra": extra(data.get("extra")),
             }
         )

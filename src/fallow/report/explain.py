@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from fallow.record import Interval, StudyResult
 from fallow.report.data import ReportData
-from fallow.report.words import percent, plural
+from fallow.report.words import beside_labels, percent, plural
 
 RUNGS = {
     "probe": "a linear model, from the labeled images only",
+    "blend": "a linear model, from the labeled images and the extra ones",
     "propagate": "labels spread to similar unlabeled images; a linear model learns from all",
     "finetune": "a network trained on the labeled images only",
     "joint": "the network trained on labeled and unlabeled images together",
@@ -19,6 +20,7 @@ RUNGS = {
 }
 SHORT = {
     "probe": "linear probe",
+    "blend": "linear model with the extra images",
     "propagate": "label propagation",
     "finetune": "fine-tuned network",
     "joint": "joint training",
@@ -62,8 +64,22 @@ def first_sentence(text: str) -> tuple[str, str]:
 
 def short_verdict(result: StudyResult) -> str:
     """Return the verdict without figures: for a screen that shows them right above it."""
+    sentence = _without_figures(result)
+    if result.extra is not None and not result.extra.weight:
+        why = "as asked for" if result.extra.asked else "they did not help"
+        sentence += f" Your {result.counts.extra:,} extra images were left out: {why}."
+    return sentence
+
+
+def learned_beside(result: StudyResult) -> str:
+    """Return what the chosen rung learned from beside the labels: ``1,638 unlabeled images``."""
+    return beside_labels(result.counts, result.chosen.rung != "blend", result.extra_learned)
+
+
+def _without_figures(result: StudyResult) -> str:
     alone = f"your {plural(result.counts.labeled, 'label')} alone"
-    if result.pool_use != "learned" or not result.counts.unlabeled:
+    by_extra = result.chosen.rung == "blend"
+    if not by_extra and (result.pool_use != "learned" or not result.counts.unlabeled):
         return f"{_UNUSED.get(result.pool_use, _UNUSED['none'])}: this is the best model from {alone}."
     gain = _gain(result)
     lower = gain is None or round(100 * gain.value, 1) <= 0
@@ -73,6 +89,8 @@ def short_verdict(result: StudyResult) -> str:
                 f"Chosen by experience with other data: the model from {alone}. With {result.why_unmeasured} it cannot be "
                 "measured whether the unlabeled images help."
             )
+        if lower and result.extra_learned:
+            return "Neither unlabeled nor extra images helped: you get the model from labels alone."
         if lower:
             return "The unlabeled images did not help: you get the model from labels alone."
         return (

@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.text import Text
 
 from fallow.record import Counts, Interval, RungResult, StudyResult
-from fallow.report.explain import short_verdict
+from fallow.report.explain import learned_beside, short_verdict
 from fallow.report.lines import PATIENCE, PlainLines, in_ascii, speaks_unicode
 from fallow.report.words import counts_line, duration, percent, plural, points, rung_title
 
@@ -122,10 +122,7 @@ def _score_lines(result: StudyResult) -> list[str]:
         or both(held.value if held else None, base.value if base else None, "held-out accuracy")
     ]
     if result.worth_labels:
-        parts.append(
-            f"your {result.counts.unlabeled:,} unlabeled images were worth about "
-            f"{plural(result.worth_labels, 'label')}"
-        )
+        parts.append(f"your {learned_beside(result)} were worth about {plural(result.worth_labels, 'label')}")
     return [part for part in parts if part]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fallow.record import ONE_GROUP, Interval, RungResult, Scored, StudyResult
 from fallow.report.data import ReportData
-from fallow.report.explain import rung_in_words
+from fallow.report.explain import learned_beside, rung_in_words
 from fallow.report.words import duration, percent, plural, points, rung_title
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def tiles(data: ReportData) -> list[Tile]:
     if result.worth_labels:
         note = "what a linear model would need on top to do as well, by its learning curve"
         figure = f"≈ {plural(result.worth_labels, 'label')}"
-        found.append(Tile("The unlabeled images were worth", figure, small=note))
+        found.append(Tile(f"The {learned_beside(result)} were worth", figure, small=note))
     of = f"of {duration(data.budget_seconds)}, " if data.budget_seconds else ""
     found.append(Tile("Time", duration(result.seconds), small=f"{of}until this page was made"))
     return found

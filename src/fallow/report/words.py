@@ -42,10 +42,24 @@ def plural(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def beside_labels(counts: Counts, pool: bool, extra: bool) -> str:
+    """Return what was learned from beside the labels: ``1,638 unlabeled and 500 extra images``.
+
+    Args:
+        counts: Images that took part.
+        pool: The unlabeled images were learned from.
+        extra: The labeled images of another origin were.
+    """
+    kinds = [f"{counts.unlabeled:,} unlabeled"] if pool or not extra else []
+    kinds += [f"{counts.extra:,} extra"] if extra else []
+    return " and ".join(kinds) + " images"
+
+
 def counts_line(counts: Counts) -> str:
     """Return ``42 labeled · 1,638 unlabeled · 420 test · 21 classes``; empty splits are left out."""
     parts = [f"{counts.labeled:,} labeled"] if counts.labeled else []
     parts += [f"{counts.unlabeled:,} unlabeled"] if counts.unlabeled else []
+    parts += [f"{counts.extra:,} extra"] if counts.extra else []
     parts += [f"{counts.validation:,} validation"] if counts.validation else []
     parts += [f"{counts.test:,} test"] if counts.test else []
     parts += [plural(counts.classes, "class", "classes")] if counts.classes else []

@@ -57,9 +57,10 @@ def model_card(study: Study, ctx: RungContext, name: RungName, known: Scored | N
     spaces = ", ".join(
         f"{name} at {size} px" for name, size in zip(ctx.plan.backbones, ctx.plan.sizes, strict=True)
     )
+    beside = f", with {counts.extra} extra ones of another origin beside them" if counts.extra else ""
     return f"""# {ctx.task.name}: {counts.classes} classes
 
-Made by fallow {__version__}, rung `{name}`, on {counts.labeled} labeled and {counts.unlabeled} unlabeled images.
+Made by fallow {__version__}, rung `{name}`, on {counts.labeled} labeled and {counts.unlabeled} unlabeled images{beside}.
 
 - **Classes:** {", ".join(ctx.data.classes)}
 - **Vectors:** {spaces}

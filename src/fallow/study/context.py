@@ -68,6 +68,11 @@ class RungContext:
         """The unlabeled images that take part."""
         return self.data.images(self.data.pool_ids)
 
+    @cached_property
+    def extra(self) -> ImageSet:
+        """The labeled images of another origin, in the order of ``data.extra_y``."""
+        return self.data.images(self.data.extra_ids)
+
     def decide(
         self, name: str, value: Json, rule: str, pinned: bool = False, evidence: dict[str, Json] | None = None
     ) -> None:

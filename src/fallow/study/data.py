@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ class StudyData:
         y: Their classes, (n,).
         in_validation: True where an image came from a given validation split, (n,).
         pool_ids: Unlabeled images.
+        extra_ids: Labeled images of another origin. They are only ever learned from: never held out or tested on, and in no
+            count of labels, no graph and no estimate.
+        extra_y: Their classes, (extra,).
     """
 
     audit: Audit
@@ -42,6 +45,8 @@ class StudyData:
     groups: tuple[str, ...]
     pool_ids: tuple[str, ...]
     test_ids: tuple[str, ...]
+    extra_ids: tuple[str, ...] = ()
+    extra_y: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @classmethod
     def build(cls, audit: Audit, seed: int, decisions: DecisionLog) -> StudyData:
@@ -54,6 +59,7 @@ class StudyData:
         ids = labeled_ids(table)
         classes = tuple(sorted(set(labels.values())))
         index = {name: i for i, name in enumerate(classes)}
+        extra = table.labels("extra")
         group = dict(zip(table.images["id"].to_pylist(), table.images["group"].to_pylist(), strict=True))
         return cls(
             audit=audit,
@@ -66,6 +72,8 @@ class StudyData:
             groups=tuple(group[i] or i for i in ids),
             pool_ids=tuple(table.ids("unlabeled")),
             test_ids=tuple(sorted(table.labels("test"))),
+            extra_ids=tuple(sorted(extra)),
+            extra_y=np.array([index[extra[i]] for i in sorted(extra)], np.int64),
         )
 
     def images(self, ids: tuple[str, ...]) -> ImageSet:
@@ -97,6 +105,7 @@ class StudyData:
             classes=len(self.classes),
             validation=int(self.in_validation.sum()),
             skipped=len(self.audit.skipped),
+            extra=len(self.extra_ids),
         )
 
     def fingerprint(self) -> str:
@@ -108,6 +117,11 @@ class StudyData:
             digest.update(b"\n")
         digest.update("\0".join(self.groups).encode(errors="surrogateescape"))
         digest.update(self.y.tobytes() + self.in_validation.tobytes())
+        if self.extra_ids:
+            hashes = self.table.column("pixel_hash", self.extra_ids)
+            for name, pixel in zip(self.extra_ids, hashes, strict=True):
+                digest.update(f"{name}\0{pixel}\0".encode(errors="surrogateescape"))
+            digest.update(self.extra_y.tobytes())
         return digest.hexdigest()
 
 

@@ -80,6 +80,15 @@ class FrozenInputs:
         _, features = self._head(space)
         return labeled, features[len(self._made_of) :]
 
+    def extra(self, space: Space) -> Array:
+        """Return the mapped vectors of the extra images, (extra, k); the map has not learned from them."""
+        ctx = self._ctx
+        feature_map, _ = self._head(space)
+        return self._once(
+            f"extra-{space.key}",
+            lambda: feature_map.transform(ctx.bank.pooled(space, ctx.extra, "extra images")),
+        )
+
     def _seen(self, features: Array) -> Array:
         """Return the rows of labeled images that this fold may see."""
         labeled = features[: len(self._made_of)]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fallow.config import TrainConfig
-from fallow.data import Source, audit, cache_dir, check_trainable
+from fallow.data import Source, audit, cache_dir, check_extra, check_trainable
 from fallow.engine import check_trackers
 from fallow.models import Backbone
 from fallow.record import DecisionLog, RunDir, RungResult, StudyResult, write_json
@@ -21,6 +21,7 @@ from fallow.study.context import RungContext
 from fallow.study.data import StudyData, plan_folds
 from fallow.study.effort import Effort, no_time, share_of, unmeasurable
 from fallow.study.evidence import OutOfFold
+from fallow.study.extra import extra_notes
 from fallow.study.fits import Fits, GivenUp
 from fallow.study.judge import Judge, Judgment, at_chance, pool_mix, weights_decision
 from fallow.study.leave import keep_model, leave, model_rung
@@ -118,8 +119,7 @@ class Study:
         note_elapsed(self.run.path, "embedding", self.clock.elapsed)
         self.pace = Pace(self.clock, ctx, embedding, image_seconds(ctx))
         self._write_decisions()
-        asked = self.config.rung_names
-        self.names = tuple(n for n in asked if ctx.data.pool_ids or not RUNGS[n].info.needs_pool)
+        self.names = tuple(n for n in self.config.rung_names if self._possible(ctx, RUNGS[n]))
         best: RungName | None = None
         for index, name in enumerate(self.names, start=1):
             if RUNGS[name].needs and not set(RUNGS[name].needs) & set(self.finals):
@@ -139,6 +139,12 @@ class Study:
         self.evidence.write(self.run.path / "out_of_fold.parquet")
         return ctx, best
 
+    @staticmethod
+    def _possible(ctx: RungContext, rung: Rung) -> bool:
+        """Say whether there are the images that a rung is about."""
+        pool, extra = ctx.data.pool_ids or not rung.info.needs_pool, ctx.data.extra_ids
+        return bool(pool) and bool(extra or not rung.info.needs_extra)
+
     def prepare(self) -> RungContext:
         """Read the data, plan what is embedded and return what rungs look at; nothing is fitted yet."""
         check_trackers(self.config.log.trackers)
@@ -146,6 +152,7 @@ class Study:
         found = audit(self.source, progress=self.screen.progress)
         write_json(self.run.audit, found.to_json())
         check_trainable(found)
+        check_extra(found)
         for decision in found.decisions:
             self.decisions.add(decision)
         data = StudyData.build(found, self.config.seed, self.decisions)
@@ -159,6 +166,7 @@ class Study:
         note_elapsed(self.run.path, "plan", self.clock.elapsed)
         if poor := without_weights(self.plan, bank):
             self.notes.append(poor)
+        self.notes += extra_notes(data)
         self.unlabeled = len(data.pool_ids)
         if self.plan.pool < self.unlabeled:
             self.notes.append(

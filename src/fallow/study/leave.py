@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from fallow.errors import RunError
 from fallow.export import load_bundle, save_bundle, write_card
 from fallow.record import (
     Decision,
+    ExtraUse,
     Interval,
     PoolUse,
     RunDir,
@@ -31,6 +33,7 @@ from fallow.study.card import model_card
 from fallow.study.choose import accuracy_interval, claims, corrected_for_choice, gain_interval
 from fallow.study.clock import TOLERANCE
 from fallow.study.context import RungContext
+from fallow.study.extra import WEIGHT
 from fallow.study.replay import config_text
 from fallow.study.reporting import gather_report
 from fallow.study.rungs import RUNGS
@@ -176,7 +179,7 @@ def _result(study: Study, ctx: RungContext, choice: Choice, tested: Tested) -> S
         and claims(correct[best], correct[labels_only], weights, study.config.seed)
     )
     worth, remark = _worth(study, ctx, choice, correct)
-    pool_use = _pool_use(study, ctx)
+    pool_use, extra = _pool_use(study, ctx), _extra_use(study, by_name)
     return StudyResult(
         task=ctx.task.name,
         seed=study.config.seed,
@@ -196,6 +199,7 @@ def _result(study: Study, ctx: RungContext, choice: Choice, tested: Tested) -> S
             pool_use,
             mixed=weights is not None,
             unmeasured=ctx.data.unmeasured,
+            extra=extra,
         ),
         worth_labels=worth,
         labels_worth_note=remark,
@@ -204,6 +208,7 @@ def _result(study: Study, ctx: RungContext, choice: Choice, tested: Tested) -> S
         test_reads=tested.reads,
         pool_use=pool_use,
         unmeasured="" if len(where) else ctx.data.unmeasured,
+        extra=extra,
     )
 
 
@@ -229,7 +234,7 @@ def _gain(
     """Return the paired gain over labels only of the chosen rung, or of the best that lost against it."""
     name, base = choice.chosen, correct[choice.labels_only]
     if name == choice.labels_only:
-        lost = [n for n in correct if not RUNGS[n].info.labels_only]
+        lost = [n for n in correct if RUNGS[n].info.needs_pool]
         if not lost:
             return None
         name = max(lost, key=lambda n: float(np.average(correct[n], weights=weights)))
@@ -238,7 +243,7 @@ def _gain(
 
 def _pool_use(study: Study, ctx: RungContext) -> PoolUse:
     """Say whether a rung learned from the unlabeled images, or why none did."""
-    if any(not j.info.labels_only for j in study.judgments):
+    if any(j.info.needs_pool for j in study.judgments):
         return "learned"
     if not study.unlabeled:
         audit = ctx.data.audit
@@ -247,6 +252,14 @@ def _pool_use(study: Study, ctx: RungContext) -> PoolUse:
     if not _asked(study):
         return "not asked"
     return "no time then" if study.config.replay.skipped else "no time"
+
+
+def _extra_use(study: Study, rows: Mapping[RungName, RungResult]) -> ExtraUse | None:
+    """Say what became of extra images, by the rung that is about nothing else."""
+    made = study.decisions.get(WEIGHT)
+    if made is None:
+        return None
+    return ExtraUse(float(made.value), made.pinned, rows["blend"].gain if "blend" in rows else None)  # type: ignore[arg-type]
 
 
 def _asked(study: Study) -> bool:

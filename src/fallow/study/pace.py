@@ -46,6 +46,8 @@ def embed_everything(ctx: RungContext, folds: Sequence[Fold]) -> float:
         ctx.bank.pooled(space, ctx.labeled, "labeled")
         if len(ctx.pool):
             ctx.bank.pooled(space, ctx.pool, "pool")
+        if len(ctx.extra):
+            ctx.bank.pooled(space, ctx.extra, "extra images")
     return time.monotonic() - started
 
 
@@ -84,7 +86,7 @@ class Pace:
         self.compared = min(
             max(_COMPARED_LEAST, min(fits, _COMPARED_MOST)), tested or len(ctx.data.labeled_ids)
         )
-        seen = len(ctx.data.labeled_ids) + len(ctx.data.pool_ids)
+        seen = len(ctx.data.labeled_ids) + len(ctx.data.pool_ids) + len(ctx.data.extra_ids)
         self._asked = tested + min(SHOWN_LEAST, len(ctx.data.pool_ids))
         self.owed: dict[RungName, float] = {}
         self.report = max(_REPORT_SECONDS, min(_REPORT_SHARE * clock.budget, _REPORT_MOST))

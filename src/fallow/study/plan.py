@@ -189,7 +189,7 @@ class _Load:
     @classmethod
     def of(cls, name: str, size: int, data: StudyData, bank: SpaceBank) -> _Load:
         embedder = bank.embedder(name, size)
-        everything = data.images((*data.labeled_ids, *data.pool_ids, *data.test_ids))
+        everything = data.images((*data.labeled_ids, *data.extra_ids, *data.pool_ids, *data.test_ids))
         rate, overlaps = embedder.rate(size), embedder.reading_overlaps
         some = np.linspace(0, len(everything) - 1, min(_TIMED, len(everything))).astype(int)
         reading = embedder.reading_rate(everything.read, [everything.ids[i] for i in some])
@@ -219,7 +219,7 @@ class _Load:
         def missing(ids: tuple[str, ...]) -> int:
             return embedder.missing(data.images(ids).pixel_hashes, "none")[0]
 
-        left = share - each * missing((*data.labeled_ids, *data.test_ids))
+        left = share - each * missing((*data.labeled_ids, *data.extra_ids, *data.test_ids))
         for part in np.array_split(order, max(1, min(_PARTS, whole))):
             cost = each * missing(tuple(data.pool_ids[i] for i in part))
             if cost > left:

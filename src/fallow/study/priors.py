@@ -32,7 +32,7 @@ _BETWEEN = 0.05
 _ALONE = 1.2
 """With no more data sets than this that count, there is no telling how they differ."""
 _UNKNOWN = Prior(0.0, 0.05)
-"""A pair with no benchmark row is expected to be equal, give or take five points."""
+"""A rung with no benchmark row is expected to be equal to labels only, give or take five points."""
 
 
 class PriorRow(TypedDict):
@@ -87,7 +87,7 @@ def prior(
             weight *= _OTHER_NETWORK
         by_data.setdefault(row["data"], []).append((weight, row["gain"], row["sd"]))
     if not by_data:
-        return _UNKNOWN
+        return _UNKNOWN if over == "probe" else _through_probe(rung, over, per_class, network, without)
     within = [_mean_and_variance(cells) for cells in by_data.values()]
     near = [max(w for w, _, _ in cells) for cells in by_data.values()]
     mean, between = _weighted([m for m, _ in within], near)
@@ -96,6 +96,14 @@ def prior(
     # What one data set says of others is not known from it.
     between = between * count / (count - 1) if count > _ALONE else _BETWEEN**2
     return Prior(mean, max(sqrt(inside + between * (1 + 1 / count)), _LEAST_SD))
+
+
+def _through_probe(
+    rung: RungName, over: RungName, per_class: float, network: Network | None, without: str | None
+) -> Prior:
+    """Return what is expected of a pair that was never measured on the same draws: both over labels only, as if unrelated."""
+    one, other = (prior(name, per_class, network=network, without=without) for name in (rung, over))
+    return Prior(one.mean - other.mean, sqrt(one.sd**2 + other.sd**2))
 
 
 def _mean_and_variance(cells: list[tuple[float, float, float]]) -> tuple[float, float]:

@@ -46,8 +46,9 @@ class RungInfo:
         name: Name in ``result.json``.
         title: A few words.
         cheap: True for rungs of seconds; dear ones that nothing could measure are kept at P(better) >= 0.8, all others at 0.5.
-        labels_only: True when no unlabeled image is looked at: such rungs are the honest opponents.
+        labels_only: True when nothing but labels is looked at: such rungs are the honest opponents.
         needs_pool: True when there must be unlabeled images.
+        needs_extra: True when there must be labeled images of another origin.
     """
 
     name: RungName
@@ -55,6 +56,7 @@ class RungInfo:
     cheap: bool
     labels_only: bool
     needs_pool: bool
+    needs_extra: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from fallow.record import ONE_LABEL, Counts, Interval, PoolUse, Scored
+from fallow.record import ONE_LABEL, Counts, ExtraUse, Interval, PoolUse, Scored
+from fallow.report.words import beside_labels
 
 _WORDS = {
     "probe": "a linear probe",
+    "blend": "a linear model that learned from the extra images too",
     "propagate": "label propagation",
     "finetune": "a fine-tuned network",
     "joint": "joint training",
@@ -24,6 +26,7 @@ def verdict(
     pool_use: PoolUse = "learned",
     mixed: bool = False,
     unmeasured: str = ONE_LABEL,
+    extra: ExtraUse | None = None,
 ) -> str:
     """Return the verdict on a run.
 
@@ -38,26 +41,54 @@ def verdict(
         pool_use: Whether anything learned from the unlabeled images, or why nothing did.
         mixed: Held-out figures are weighted to the pool's estimated class shares, which differ much.
         unmeasured: Why nothing could be held out, where that is so.
+        extra: What became of extra images; None where there were none.
     """
-    alone = chosen.rung == labels_only.rung
+    alone, blended = chosen.rung == labels_only.rung, chosen.rung == "blend"
+    taught = extra is not None and extra.weight > 0
+    others = beside_labels(counts, not blended, taught)
+    won = "" if alone else _won(others, _name(labels_only.rung), _name(chosen.rung), gain, claim, unmeasured)
     if pool_use != "learned":
-        sentence = _unused(counts, _name(labels_only.rung), pool_use)
+        used = f"{counts.labeled:,} labels and {counts.extra:,} extra images" if blended else ""
+        sentence = _unused(counts, _name(labels_only.rung if alone else chosen.rung), pool_use, used)
+        sentence += f" {won}" if blended else ""
     elif alone:
-        sentence = _lost(counts, _name(labels_only.rung), gain, mixed, unmeasured)
+        sentence = _lost(counts, _name(labels_only.rung), gain, mixed, unmeasured, others)
     else:
-        sentence = _won(counts, _name(labels_only.rung), _name(chosen.rung), gain, claim, unmeasured)
+        sentence = won
+    if extra is not None and not blended:
+        sentence += _of_extra(counts.extra, extra)
     if chosen.test is not None:
         sentence += f" On {counts.test:,} test images: {_both(chosen.test, labels_only.test, alone)}."
     if mixed and chosen.balanced_held_out is not None:
         shown = _both(chosen.balanced_held_out, labels_only.balanced_held_out, alone)
         sentence += f" Held-out figures follow the pool's estimated class shares; with all classes counted alike it is {shown}."
     if worth and claim and not alone:
-        sentence += f" They were worth about {worth:,} labels."
+        sentence += f" {'They' if not taught else f'The {others}'} were worth about {worth:,} labels."
     return sentence
 
 
-def _unused(counts: Counts, opponent: str, why: PoolUse) -> str:
-    best = f"this is the best model from your {counts.labeled:,} labels alone ({opponent})"
+def _of_extra(count: int, extra: ExtraUse) -> str:
+    """Say what became of the extra images, where they are not what the verdict is about."""
+    images = f"your {count:,} extra images"
+    if not extra.weight:
+        why = "as asked for" if extra.asked else "they did not help to name your own labels"
+        return f" Y{images[1:]} were left out: {why}."
+    counted = f"counted {extra.weight:g} times as much as your labels"
+    if extra.gain is None:
+        return f" Y{images[1:]} were {counted}."
+    return (
+        f" By themselves {images}, {counted}, made a linear model {_better(extra.gain)} on held-out labels "
+        f"{_interval(extra.gain)}."
+    )
+
+
+def _better(gain: Interval) -> str:
+    shown = points(gain)
+    return "no better" if shown == 0 else f"{abs(shown):.1f} points {'worse' if shown < 0 else 'better'}"
+
+
+def _unused(counts: Counts, opponent: str, why: PoolUse, used: str) -> str:
+    best = f"this is the best model from your {used or f'{counts.labeled:,} labels alone'} ({opponent})"
     images = f"the {counts.unlabeled:,} unlabeled images"
     if why == "no time":
         return f"The budget left no time to learn from the unlabeled images, so {best}: give a larger one."
@@ -75,8 +106,10 @@ def _unused(counts: Counts, opponent: str, why: PoolUse) -> str:
     return f"There were no unlabeled images, so {best}."
 
 
-def _lost(counts: Counts, opponent: str, gain: Interval | None, mixed: bool, unmeasured: str) -> str:
-    images = f"the {counts.unlabeled:,} unlabeled images"
+def _lost(
+    counts: Counts, opponent: str, gain: Interval | None, mixed: bool, unmeasured: str, others: str
+) -> str:
+    images = f"the {others}"
     if gain is None:
         return (
             f"Chosen by experience on other data, not by measurement: you get {opponent} from your {counts.labeled:,} labels "
@@ -94,9 +127,7 @@ def _lost(counts: Counts, opponent: str, gain: Interval | None, mixed: bool, unm
     )
 
 
-def _won(
-    counts: Counts, opponent: str, name: str, gain: Interval | None, claim: bool, unmeasured: str
-) -> str:
+def _won(others: str, opponent: str, name: str, gain: Interval | None, claim: bool, unmeasured: str) -> str:
     if gain is None:
         return (
             f"Chosen by experience on other data, not by measurement: {name}; with {unmeasured} a gain "
@@ -104,7 +135,7 @@ def _won(
         )
     if claim:
         return (
-            f"Your {counts.unlabeled:,} unlabeled images made the model better: {100 * gain.value:+.1f} points over "
+            f"Your {others} made the model better: {100 * gain.value:+.1f} points over "
             f"{opponent} on held-out labels {_interval(gain)}."
         )
     if points(gain) <= 0:
@@ -114,11 +145,11 @@ def _won(
         )
     if gain.low > 0:  # weighted to the pool's mix it is proven, and a claim needs both
         return (
-            f"Probably better with your {counts.unlabeled:,} unlabeled images: {100 * gain.value:+.1f} points over "
+            f"Probably better with your {others}: {100 * gain.value:+.1f} points over "
             f"{opponent} on held-out labels {_interval(gain)}, but not proven with the labels counted as they are."
         )
     return (
-        f"Probably better with your {counts.unlabeled:,} unlabeled images: {100 * gain.value:+.1f} points over {opponent} "
+        f"Probably better with your {others}: {100 * gain.value:+.1f} points over {opponent} "
         f"on held-out labels, but {gain.n} labels cannot prove it {_interval(gain)}."
     )
 

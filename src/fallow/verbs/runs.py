@@ -256,6 +256,17 @@ def source_of(data: Any, others: Mapping[str, Any]) -> Source:
     return open_source(data, **{name: part for name, part in others.items() if part is not None})
 
 
+def with_extra(source: Source, extra: Any) -> Source:
+    """Return the data with labeled images of another origin beside them.
+
+    Raises:
+        DataError: Nothing can be read from ``extra``.
+    """
+    from fallow.data import WithExtra, open_source
+
+    return WithExtra(source, open_source(extra))
+
+
 def own_backbone(model: nn.Module | Backbone | None, size: int | str, instead: str) -> Backbone | None:
     """Make a backbone of the user's network; a plain module is taken to want ImageNet-normalized images.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fallow.config import TrainConfig, merge
 from fallow.record import RunDir
 from fallow.verbs.result import Result, load
-from fallow.verbs.runs import Show, asked_for, at_work, check_show, open_run, own_backbone
+from fallow.verbs.runs import Show, asked_for, at_work, check_show, open_run, own_backbone, with_extra
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,6 +23,7 @@ def train(
     unlabeled: Any = None,
     val: Any = None,
     test: Any = None,
+    extra: Any = None,
     model: nn.Module | Backbone | None = None,
     config: str | Path | None = None,
     set: Mapping[str, Any] | None = None,
@@ -43,6 +44,9 @@ def train(
         unlabeled: More images without labels, for arrays and data sets.
         val: Validation images with labels, for arrays and data sets.
         test: Test images with labels, for arrays and data sets.
+        extra: More labeled images of the same classes but of another origin (rendered ones, another camera, a public set): a
+            path, arrays or a ``Dataset``, as ``data``. They are learned from as far as they help on held-out labels of
+            ``data``, and never tested on. ``extra={"data": path, "weight": 0.3}`` pins what they count.
         model: Your own network as the backbone: a module whose output for a float batch (n, 3, s, s) is the feature.
             It is fed ImageNet-normalized images of ``embed={"size": s}`` (160); `fallow.models.from_module` makes a
             backbone with another normalization or a feature hook.
@@ -63,6 +67,8 @@ def train(
         FallowError: Something given cannot be used; the message says what and what to do.
     """
     check_show(show)
+    if isinstance(extra, str | Path | Mapping):
+        options, extra = {**options, "extra": extra if isinstance(extra, Mapping) else {"data": extra}}, None
     given = asked_for(TrainConfig, config, options, set, over=_over)
     run, request = open_run("train", TrainConfig, data, given, resume)
     if resume and run.result.is_file():
@@ -83,10 +89,10 @@ def train(
     ) as work:
         from fallow.study import Study
 
+        beside = work.config.extra.data if extra is None else extra
+        source = work.source if beside is None else with_extra(work.source, beside)
         own = own_backbone(model, work.config.embed.size, 'embed={"backbone": "resnet18"}')
-        study = Study(
-            work.source, work.config, run, work.clock, own=own, screen=work.screen, named=work.named
-        )
+        study = Study(source, work.config, run, work.clock, own=own, screen=work.screen, named=work.named)
         return Result(run, study.climb())
 
 

@@ -18,6 +18,7 @@ from fallow.data.sources.base import (
     read_image_file,
 )
 from fallow.data.sources.dataset import DatasetSource
+from fallow.data.sources.extra import WithExtra
 from fallow.data.sources.folder import FolderSource
 from fallow.data.sources.table_file import TableFileSource
 from fallow.errors import DataError
@@ -37,6 +38,7 @@ __all__ = [
     "Skipped",
     "Source",
     "TableFileSource",
+    "WithExtra",
     "batches",
     "open_source",
     "printable",

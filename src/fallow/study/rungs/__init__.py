@@ -6,6 +6,7 @@ from fallow.errors import RunError
 from fallow.study.candidates.network import TrainedCandidate, vote
 from fallow.study.context import RungContext
 from fallow.study.rung import Candidate, Fold, Rung
+from fallow.study.rungs.blend import BlendRung
 from fallow.study.rungs.ensemble import EnsembleRung
 from fallow.study.rungs.finetune import FinetuneRung
 from fallow.study.rungs.joint import JointRung
@@ -19,6 +20,7 @@ RUNGS: dict[RungName, Rung] = {
     rung.info.name: rung
     for rung in (
         ProbeRung(),
+        BlendRung(),
         PropagateRung(),
         FinetuneRung(),
         JointRung(),

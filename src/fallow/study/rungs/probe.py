@@ -14,7 +14,7 @@ from fallow.study.candidates.frozen import FrozenCandidate
 from fallow.study.context import RungContext
 from fallow.study.inputs import FrozenInputs
 from fallow.study.rung import Candidate, Cost, Fold, Rung, RungInfo
-from fallow.study.strength import SEARCH_FROM, inner_parts, strength_losses
+from fallow.study.strength import SEARCH_FROM, labels_strength
 from fallow.study.worth import FitScore
 from fallow.types import Json, JsonObject, RungName
 
@@ -43,7 +43,7 @@ class ProbeRung(Rung):
         branches, figures = [], []
         for space in found.spaces:
             feature_map, x = found.known(space)
-            strength, evidence = _strength(ctx, fold, x, y, classes)
+            strength, evidence = labels_strength(ctx, fold, x, y, classes)
             figures.append((strength, evidence))
             branches.append(
                 Branch(space, feature_map, fit_logistic(x, y, n_classes=classes, strength=strength))
@@ -69,22 +69,6 @@ class ProbeRung(Rung):
             return (head.logits(x[held_out]).argmax(1) == y[held_out]).astype(np.float64)
 
         return fit_score
-
-
-def _strength(
-    ctx: RungContext, fold: Fold | None, x: NDArray[np.float32], y: NDArray[np.int64], classes: int
-) -> tuple[float, dict[str, Json]]:
-    """Return the inverse penalty: pinned, the default below 100 labels, else cross-fitted inside these labels."""
-    asked = ctx.config.probe.strength
-    if isinstance(asked, float | int) and not isinstance(asked, bool):
-        return float(asked), {}
-    groups = [ctx.data.groups[i] for i in ctx.train_positions(fold)]
-    parts = [] if len(y) < SEARCH_FROM else inner_parts(y, groups, ctx.seed(fold))
-    if not parts:
-        return DEFAULT_STRENGTH, {"labels": len(y)}
-    losses = strength_losses(x, y, classes, parts)
-    best = min(losses, key=lambda s: losses[s])
-    return best, {f"loss at {s:g}": round(v / len(y), 4) for s, v in losses.items()}
 
 
 def _record(ctx: RungContext, figures: list[tuple[float, dict[str, Json]]]) -> None:

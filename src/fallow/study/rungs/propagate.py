@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fallow.methods import PropagateOptions, Propagation, propagate
+from fallow.methods import ExtraRows, PropagateOptions, Propagation, propagate
 from fallow.models import Branch, EmbeddingClassifier
 from fallow.record import Decision
 from fallow.study.candidates.frozen import FrozenCandidate
 from fallow.study.context import RungContext
+from fallow.study.extra import extra_mass, extra_rows
 from fallow.study.inputs import FrozenInputs, options_of
 from fallow.study.rung import Candidate, Cost, Fold, Rung, RungInfo
 from fallow.types import JsonObject, RungName
@@ -39,7 +40,10 @@ class PropagateRung(Rung):
     ) -> Candidate:
         """Propagate once per space as the carrier of the head; all spaces make the graph."""
         options = options_of(ctx)
-        branches, done = spread_heads(FrozenInputs(ctx, fold), options, len(ctx.data.classes))
+        found = FrozenInputs(ctx, fold)
+        mass = extra_mass(ctx, fold, found)
+        extra = [extra_rows(ctx, found, space, mass) for space in found.spaces]
+        branches, done = spread_heads(found, options, len(ctx.data.classes), extra)
         mix = np.mean([one.mix for one in done], axis=0)
         if fold is None:
             asked = ctx.config.propagate
@@ -76,11 +80,25 @@ class PropagateRung(Rung):
 
 
 def spread_heads(
-    found: FrozenInputs, options: PropagateOptions, classes: int
+    found: FrozenInputs,
+    options: PropagateOptions,
+    classes: int,
+    extra: Sequence[ExtraRows | None] = (),
 ) -> tuple[list[Branch], list[Propagation]]:
-    """Propagate once for each space as the carrier of the head, and return the heads and all that came out."""
+    """Propagate once for each space as the carrier of the head, and return the heads and all that came out.
+
+    Args:
+        found: Vectors and neighbors of a fold.
+        options: Of propagation.
+        classes: Number of classes.
+        extra: Extra images in each of the spaces; none by default.
+    """
     carriers = found.carriers()
-    done = [propagate(inputs, found.labels, classes, options) for inputs in carriers]
+    beside = extra or [None] * len(carriers)
+    done = [
+        propagate(inputs, found.labels, classes, options, theirs)
+        for inputs, theirs in zip(carriers, beside, strict=True)
+    ]
     branches = [
         Branch(space, inputs.feature_map, one.head)
         for space, inputs, one in zip(found.spaces, carriers, done, strict=True)
