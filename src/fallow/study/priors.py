@@ -21,9 +21,9 @@ Network = Literal["scratch", "pretrained"]
 
 _BANDWIDTH = 1.0
 """Rows at half or twice the labels a class count exp(-1/2) as much as rows at the same number."""
-_OTHER_NETWORK = 0.1
+_OTHER_NETWORK = 0.3
 """How much a data set counts on which the trained rungs had another kind of network: a small one from random weights and
-the last blocks of a pretrained one are hardly the same rung."""
+the last blocks of a pretrained one are not quite the same rung."""
 _LEAST_SD = 0.03
 """A new data set can always surprise: with many labels a class the few known ones agree to within a point, and their
 agreement must not outweigh hundreds of held-out labels that say otherwise."""
@@ -73,7 +73,7 @@ def prior(
         rung: Name of the rung.
         per_class: Labels a class of the data at hand.
         over: The rung that it is compared with.
-        network: What the trained rungs train; data sets with another kind count a tenth. None: all count alike.
+        network: What the trained rungs train; data sets with another kind count a third. None: all count alike.
         without: Data set to leave out (leave-one-out in the benchmarks).
     """
     by_data: dict[str, list[tuple[float, float, float]]] = {}
