@@ -50,6 +50,8 @@ def test_nothing_accepted_is_no_failure(fallow: Fallow, trained: Path) -> None:
         (("--model", "nowhere/run"), "'nowhere/run' is no model"),
         (("--precision", "95"), "give a number above 0 and below 1"),
         (("--precision", "0.9", "--coverage", "0.5"), "one of the two"),
+        (("--rounds", "0"), "rounds"),
+        (("--rounds", "2", "--model", "broken.onnx"), "leave --model out, or --rounds"),
         (("--format", "yolo"), "'yolo' is not a format"),
         (("--model", "broken.onnx"), "cannot be opened as an ONNX model"),
     ],

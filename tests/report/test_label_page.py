@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from fallow.record import Decision, Interval
-from fallow.record.labels import ClassLabels, LabelSummary
+from fallow.record.labels import ClassLabels, LabelSummary, RoundLabels
 from fallow.report import Thumb, thumbnail
 from fallow.report.label_page import label_screen, write_label_page
 
@@ -87,3 +89,19 @@ def test_the_last_screen_ends_with_where_everything_is() -> None:
 def test_a_summary_comes_back_from_json_as_it_was() -> None:
     for made in (summary(), summary(0)):
         assert LabelSummary.from_json(made.to_json()) == made  # type: ignore[arg-type]
+
+
+def test_rounds_are_told_with_what_became_of_them() -> None:
+    held_out = Interval(0.9, 0.8, 0.95, 100)
+    lines = (
+        RoundLabels(1, 1200, Interval(0.95, 0.9, 0.98, 100), held_out, True, "made of the labels given"),
+        RoundLabels(2, 0, None, None, False, "nothing was accepted"),
+    )
+    told = label_screen(replace(summary(), rounds=lines), Path("out"), Path("out/labels.html"))
+    assert (
+        " round 1, kept: 1,200 accepted, 95.0 % right, 90.0 % of the held-out labels named rightly; made of the labels given"
+        in told
+    )
+    assert " round 2, dropped: nothing was accepted" in told
+    again = LabelSummary.from_json(json.loads(json.dumps(replace(summary(), rounds=lines).to_json())))
+    assert again.rounds == lines

@@ -15,6 +15,7 @@ from torch import nn
 import fallow
 from fallow.config import LabelConfig
 from fallow.errors import FallowError
+from fallow.study.labeling import rounds
 from tests.photos import photos, put, tiny
 
 CLASSES = ("cat", "dog", "emu")
@@ -116,6 +117,53 @@ def test_few_labels_certify_nothing(data: Path, tmp_path: Path) -> None:
     found = label(str(data), tmp_path / "labels", precision=0.95, certify=True)
     assert found.summary.accepted == 0
     assert "not certifiable with 12 held-out labels" in found.summary.sentence
+
+
+def test_rounds_are_told_one_by_one_and_a_stopped_run_ends_as_an_uninterrupted_one(
+    labeled: fallow.Labels, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "rounds" not in json.loads((labeled.path / "label.json").read_text())
+    assert "Round by round" not in labeled.report.read_text(encoding="utf-8")
+    whole = label(str(data), tmp_path / "whole", coverage=0.5, rounds=2)
+    told = json.loads((whole.path / "label.json").read_text())["rounds"]
+    assert [one["number"] for one in told] == [1, 2]
+    assert told[0]["kept"]
+    assert {"accepted", "precision", "held_out", "kept", "why"} < set(told[0])
+    last = told[1] if told[1]["kept"] else told[0]
+    assert (last["accepted"], last["precision"]["value"]) == (15, whole.summary.precision.value)  # type: ignore[union-attr]
+    assert fallow.load_labels(whole.path).summary == whole.summary
+    assert f" round 2, {'kept' if told[1]['kept'] else 'dropped'}: 15 accepted" in whole.screen()
+    assert "Round by round" in whole.report.read_text(encoding="utf-8")
+    asked: list[str] = []
+    real = rounds.held_out_rounds
+
+    def stops(ctx: Any, best: str, fold: Any, config: Any) -> Any:
+        for probs in real(ctx, best, fold, config):
+            asked.append(fold.key)
+            if len(asked) == 3:
+                raise KeyboardInterrupt
+            yield probs
+
+    monkeypatch.setattr(rounds, "held_out_rounds", stops)
+    with pytest.raises(KeyboardInterrupt, match="go on with"):
+        label(str(data), tmp_path / "cut", coverage=0.5, rounds=2)
+    found = label(str(data), tmp_path / "cut", coverage=0.5, rounds=2, resume=True)
+    assert len(asked) == len(set(asked)) + 1  # the fold that was stopped, and no other, twice
+    for name in ("labels.csv", "out_of_fold.parquet"):
+        assert (found.path / name).read_bytes() == (whole.path / name).read_bytes()
+    assert found.summary.rounds == whole.summary.rounds
+
+
+def test_rounds_are_refused_with_a_model_that_is_not_made_here(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(FallowError, match="rounds=2 goes with the model that is made of your labels"):
+        label(str(data), tmp_path / "labels", model=colors, rounds=2)
+    assert not (tmp_path / "labels").exists()
+
+
+def test_nothing_accepted_teaches_nothing(data: Path, tmp_path: Path) -> None:
+    found = label(str(data), tmp_path / "labels", precision=0.9999, rounds=2)
+    assert [one.kept for one in found.summary.rounds] == [True, False]
+    assert "nothing to learn from" in found.summary.rounds[1].why
 
 
 def test_one_label_a_class_measures_nothing_and_promises_nothing(tmp_path: Path) -> None:

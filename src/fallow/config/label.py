@@ -25,6 +25,7 @@ LABEL_FORMATS = (
     "huggingface",
 )
 DEFAULT_PRECISION = 0.95
+MOST_ROUNDS = 5
 _Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -66,6 +67,13 @@ class LabelConfig(RunConfig):
     certify: bool = Field(
         False,
         description="Accept only as many as can be shown to be right that often: the lower 95 % bound must reach the precision.",
+    )
+    rounds: int = Field(
+        1,
+        ge=1,
+        le=MOST_ROUNDS,
+        description="How often to label: each further round learns from what the one before accepted, and is kept if it is better on "
+        f"held-out labels. 1 to {MOST_ROUNDS}.",
     )
     format: str = Field(
         "csv",

@@ -46,6 +46,27 @@ class ClassLabels:
 
 
 @dataclass(frozen=True)
+class RoundLabels:
+    """One round of labeling, where more than one was asked for.
+
+    Attributes:
+        number: 1 is made of the labels given, each further one of what the one before accepted, too.
+        accepted: Images that it accepts.
+        precision: Share of these labels that is right; None where it cannot be told.
+        held_out: Share of all held-out labels that it names rightly; None where nothing could be held out.
+        kept: Whether it replaced the round before.
+        why: Why it was kept or dropped, in words.
+    """
+
+    number: int
+    accepted: int
+    precision: Interval | None
+    held_out: Interval | None
+    kept: bool
+    why: str
+
+
+@dataclass(frozen=True)
 class LabelSummary:
     """The content of ``label.json``: what was asked, and how good the labels are. All shares are fractions.
 
@@ -66,6 +87,7 @@ class LabelSummary:
         notes: What a person should know, a sentence each.
         seed: Seed of everything random.
         seconds: From the start to the last file.
+        rounds: What each round brought; empty where one was asked for.
     """
 
     asked: JsonObject
@@ -84,6 +106,7 @@ class LabelSummary:
     notes: tuple[str, ...] = ()
     seed: int = 0
     seconds: float = 0.0
+    rounds: tuple[RoundLabels, ...] = ()
 
     @property
     def pool(self) -> int:
@@ -98,6 +121,16 @@ class LabelSummary:
             name: {**asdict(one), "precision": _interval_json(one.precision)}
             for name, one in self.per_class.items()
         }
+        made["rounds"] = [
+            {
+                **asdict(one),
+                "precision": _interval_json(one.precision),
+                "held_out": _interval_json(one.held_out),
+            }
+            for one in self.rounds
+        ]
+        if not self.rounds:
+            del made["rounds"]
         return made
 
     @classmethod
@@ -107,8 +140,20 @@ class LabelSummary:
             name: ClassLabels(**{**one, "precision": _interval(one["precision"])})
             for name, one in data["per_class"].items()
         }
+        rounds = tuple(
+            RoundLabels(**{**one, **{name: _interval(one[name]) for name in ("precision", "held_out")}})
+            for one in data.get("rounds", ())
+        )
         lists = {name: tuple(data[name]) for name in ("models", "notes")}
-        return cls(**{**data, **lists, "precision": _interval(data["precision"]), "per_class": rows})
+        return cls(
+            **{
+                **data,
+                **lists,
+                "precision": _interval(data["precision"]),
+                "per_class": rows,
+                "rounds": rounds,
+            }
+        )
 
 
 def _interval_json(found: Interval | None) -> dict[str, Any] | None:

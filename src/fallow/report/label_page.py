@@ -13,6 +13,8 @@ from fallow.report.page import page_environment, page_style, write_page
 from fallow.report.view import Tile
 from fallow.report.words import percent, plural
 
+_UNTOLD = "–"
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -43,6 +45,19 @@ class ClassLine:
     interval: str
 
 
+@dataclass(frozen=True)
+class RoundLine:
+    """One round of labeling in the table."""
+
+    number: int
+    kept: bool
+    accepted: str
+    precision: str
+    interval: str
+    held_out: str
+    why: str
+
+
 def write_label_page(
     path: Path,
     summary: LabelSummary,
@@ -71,6 +86,7 @@ def write_label_page(
         notes=summary.notes,
         tiles=_tiles(summary),
         grids=_grids(summary, pictures),
+        rounds=_rounds(summary),
         classes=_classes(summary),
         decisions=decisions,
         style=page_style(environment),
@@ -84,9 +100,17 @@ def label_screen(summary: LabelSummary, folder: Path, page: Path) -> str:
     least = [(name, one) for name, one in summary.per_class.items() if one.named]
     for name, one in sorted(least, key=lambda item: item[1].accepted / max(item[1].named, 1))[:3]:
         lines.append(f" {name}: {one.accepted:,} of {one.named:,} accepted")
+    lines += [_told(made) for made in _rounds(summary)]
     lines += [f" ! {note}" for note in summary.notes]
     lines += ["", f" {folder / 'labels.csv'} · {page}"]
     return "\n".join(lines) + "\n"
+
+
+def _told(made: RoundLine) -> str:
+    """Return what a round brought, in a line."""
+    figures = f"{made.accepted} accepted, {made.precision} right, {made.held_out} of the held-out labels named rightly; "
+    head = f" round {made.number}, {'kept' if made.kept else 'dropped'}: "
+    return head + (figures if made.held_out != _UNTOLD else "") + made.why
 
 
 def _counts(summary: LabelSummary) -> str:
@@ -153,9 +177,23 @@ def _classes(summary: LabelSummary) -> list[ClassLine]:
     ]
 
 
+def _rounds(summary: LabelSummary) -> list[RoundLine]:
+    return [
+        RoundLine(
+            one.number,
+            one.kept,
+            f"{one.accepted:,}",
+            *_share(one.precision),
+            _share(one.held_out)[0],
+            one.why,
+        )
+        for one in summary.rounds
+    ]
+
+
 def _share(found: Interval | None) -> tuple[str, str]:
     return (
-        ("–", "")
+        (_UNTOLD, "")
         if found is None
         else (percent(found.value), f"{100 * found.low:.1f} to {100 * found.high:.1f}")
     )

@@ -175,7 +175,13 @@ def label(
     asked = {**options, **({"model": ",".join(names)} if names else {})}
     given = asked_for(LabelConfig, config, asked, set)
     others = {"unlabeled": unlabeled, "val": val, "test": test}
-    company = _company(build(LabelConfig, given, "the options"), objects, resume)
+    settings = build(LabelConfig, given, "the options")
+    if settings.rounds > 1 and _models(settings, objects):
+        raise ConfigError(
+            f"rounds={settings.rounds} goes with the model that is made of your labels, and the one given is not trained again: leave "
+            "--model out, or --rounds"
+        )
+    company = _company(settings, objects, resume)
     if company.rank:
         return _share(company, data, others, objects)
     run, request = open_run("label", LabelConfig, data, given, resume, alone=False)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fallow.errors import DataError
+from fallow.record.labels import RoundLabels
 from fallow.study.candidates import FrozenCandidate
 from fallow.study.context import RungContext
 from fallow.study.evidence import tempered
@@ -40,6 +41,7 @@ class Answers:
         names: Who it is.
         agreed: Shares of views or models that name the same class, (pool,) each.
         notes: What a person should know.
+        rounds: What each round brought; empty where one was asked for.
     """
 
     classes: tuple[str, ...]
@@ -48,6 +50,7 @@ class Answers:
     names: tuple[str, ...]
     agreed: tuple[Floats | None, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    rounds: tuple[RoundLabels, ...] = ()
 
 
 def of_ladder(study: Study, ctx: RungContext, best: RungName) -> Answers:

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from fallow.models import fit_temperature
 from fallow.study.calibrate import PRIOR_LABELS
+from fallow.study.choose import mix_weights
 from fallow.study.evidence import tempered
+from fallow.study.judge import skewed
 
 _TINY = 1e-12
 
@@ -26,12 +28,17 @@ class HeldOut:
         y: Classes of all labeled images, (labels,).
         learned: Share of the labels that the answering models had learned from, compared with the model that labels: 0.8
             where a fifth was held out, 1 where it is the very same model.
+        optimism: How many times more common errors are than these answers say, because they were looked at to choose who answers;
+            1 where nobody chose.
+        looks: How many certificates are asked of these labels at most, all of which must hold together.
     """
 
     where: NDArray[np.int64]
     probs: NDArray[np.float64]
     y: NDArray[np.int64]
     learned: float = 1.0
+    optimism: float = 1.0
+    looks: int = 1
 
     @cached_property
     def guess(self) -> NDArray[np.int64]:
@@ -73,6 +80,29 @@ class HeldOut:
         np.add.at(total, self.where, self.probs * self.share[:, None])
         where = np.unique(self.where)
         return replace(self, where=where, probs=total[where])
+
+
+def image_weights(
+    held_out: HeldOut, probs: NDArray[np.floating], own: NDArray[np.bool_]
+) -> NDArray[np.float64] | None:
+    """Return what each labeled image counts, (labels,), so that the held-out classes have the pool's estimated shares; None where
+    all count alike, as long as these differ by no more than three to one.
+
+    Args:
+        held_out: Who was asked.
+        probs: What is said of the pool, (pool, classes).
+        own: Pool images that are of some class, (pool,).
+    """
+    if not held_out.labels:
+        return None
+    asked = held_out.y[np.unique(held_out.where)]
+    there = np.bincount(asked, minlength=probs.shape[1]) > 0
+    mix = probs[own].mean(0, dtype=np.float64) * there
+    if there.sum() < 2 or not skewed(mix[there] / mix.sum(), np.searchsorted(np.flatnonzero(there), asked)):
+        return None
+    weights = np.zeros(len(held_out.y))
+    weights[np.unique(held_out.where)] = mix_weights(asked, mix / mix.sum())
+    return weights
 
 
 def nothing(y: NDArray[np.int64], classes: int) -> HeldOut:

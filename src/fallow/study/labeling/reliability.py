@@ -43,12 +43,14 @@ class Reliability:
         covariance: Of the values, (2 + classes, 2 + classes).
         learned: Share of the labels that the held-out answers came from.
         labels: Held-out labels behind it.
+        optimism: How many times more common errors are than was seen, see `HeldOut`.
     """
 
     values: Floats
     covariance: Floats
     learned: float
     labels: int
+    optimism: float = 1.0
 
     @classmethod
     def fit(cls, held_out: HeldOut) -> Reliability:
@@ -70,7 +72,7 @@ class Reliability:
             values = values - step
             if np.abs(step).max() < 1e-9:
                 break
-        return cls(values, np.linalg.inv(curvature), held_out.learned, held_out.labels)
+        return cls(values, np.linalg.inv(curvature), held_out.learned, held_out.labels, held_out.optimism)
 
     def probability(self, probs: NDArray[np.floating]) -> Floats:
         """Return the probability that each label is right, (n,), of what the model says of the pool, (n, classes)."""
@@ -101,9 +103,10 @@ class Reliability:
         shift, slope = self.values[:2]
         return np.asarray(shift + slope * log_odds(probs) + self.values[2 + probs.argmax(1)], np.float64)
 
-    @staticmethod
-    def _grown(right: Floats | float, error: float) -> Floats:
-        """Return how often a model is right that errs ``error`` times as often."""
+    def _grown(self, right: Floats | float, error: float) -> Floats:
+        """Return how often a model is right that errs ``error`` times as often, and as often again as the choice flattered it."""
+        if self.optimism != 1.0:
+            return np.asarray(np.maximum(1.0 - (1.0 - right) * (error * self.optimism), 0.0), np.float64)
         return np.asarray(1.0 - (1.0 - right) * error, np.float64)
 
 

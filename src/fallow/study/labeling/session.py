@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,17 +18,17 @@ from fallow.record.labels import ClassLabels, LabelSummary, PoolLabels
 from fallow.report import LiveLadder
 from fallow.report.words import percent, plural
 from fallow.study.bank import SpaceBank
-from fallow.study.choose import mix_weights
 from fallow.study.clock import Clock
 from fallow.study.context import RungContext
 from fallow.study.data import StudyData
-from fallow.study.judge import skewed
 from fallow.study.labeling.agreement import agreement, by_neighbors
 from fallow.study.labeling.answers import Answers, check_classes, of_ladder, of_models
 from fallow.study.labeling.company import Company
+from fallow.study.labeling.evidence import image_weights
 from fallow.study.labeling.outside import open_model
 from fallow.study.labeling.parts import answer_all, make_plan, to_ask
 from fallow.study.labeling.reliability import Reliability
+from fallow.study.labeling.rounds import further_rounds
 from fallow.study.labeling.strangers import Strangers, find_strangers
 from fallow.study.labeling.threshold import Choice, by_certificate, by_coverage, by_precision
 from fallow.study.ladder import Study
@@ -100,22 +100,13 @@ def label_pool(
         _check_pool(ctx)
         screen.stage("label")
         answers = of_ladder(study, ctx, best)
-        answers = _with_notes(answers, study.notes)
+        if config.rounds > 1:
+            answers = further_rounds(study, ctx, best, config, answers)
+        answers = replace(answers, notes=(*study.notes, *answers.notes))
         decisions = study.decisions
     made = judge(ctx, config, answers)
     write_json(run.decisions, decisions.to_json())
     return made
-
-
-def _with_notes(answers: Answers, notes: Sequence[str]) -> Answers:
-    return Answers(
-        answers.classes,
-        answers.probs,
-        answers.held_out,
-        answers.names,
-        answers.agreed,
-        (*notes, *answers.notes),
-    )
 
 
 def _prepare(
@@ -201,23 +192,6 @@ def _rule(config: LabelConfig) -> str:
     return "the mean probability of what is accepted is the precision that was asked for."
 
 
-def _image_weights(answers: Answers, own: NDArray[np.bool_]) -> Floats | None:
-    """Return what each labeled image counts, so that the held-out classes have the pool's estimated shares; None where all count
-    alike, as long as these differ by no more than three to one.
-    """
-    held_out = answers.held_out
-    if not held_out.labels:
-        return None
-    asked = held_out.y[np.unique(held_out.where)]
-    there = np.bincount(asked, minlength=len(answers.classes)) > 0
-    mix = answers.probs[own].mean(0, dtype=np.float64) * there
-    if there.sum() < 2 or not skewed(mix[there] / mix.sum(), np.searchsorted(np.flatnonzero(there), asked)):
-        return None
-    weights = np.zeros(len(held_out.y))
-    weights[np.unique(held_out.where)] = mix_weights(asked, mix / mix.sum())
-    return weights
-
-
 def _choose(
     config: LabelConfig,
     answers: Answers,
@@ -239,7 +213,12 @@ def _choose(
     if config.certify:
         held = reliability.probability(answers.held_out.probs)
         return by_certificate(
-            probability, may, target, answers.held_out, held, _image_weights(answers, ~strangers.foreign)
+            probability,
+            may,
+            target,
+            answers.held_out,
+            held,
+            image_weights(answers.held_out, answers.probs, ~strangers.foreign),
         )
     return by_precision(probability, may, target)
 
@@ -271,6 +250,7 @@ def _summary(
         why=choice.why,
         notes=answers.notes,
         seed=config.seed,
+        rounds=answers.rounds,
     )
 
 

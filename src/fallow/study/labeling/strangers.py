@@ -52,18 +52,16 @@ def find_strangers(ctx: RungContext, asked: str, mix: NDArray[np.float64]) -> St
         mix: Estimated share of each of the data's classes in the pool, (classes,): where a class that lies scattered is common in
             the pool and not among the labels, its images must not pass for strangers.
     """
-    count = len(ctx.pool)
-    none = np.zeros(count, bool)
     if len(ctx.data.y) < 2:
-        return Strangers(np.full(count, np.nan), none, none)
-    near, far = nearness(FrozenInputs(ctx, None), _NEIGHBORS)
-    p = conformal_p_values(near, far, mix_weights(ctx.data.y, mix))
-    foreign = none
-    if asked != "keep" and len(ctx.data.y) >= _FEWEST:
-        foreign = benjamini_hochberg(p, _FALSE_SHARE)
-        if foreign.mean() > _MOST:
-            foreign = none
-    figures: dict[str, Json] = {"set_aside": int(foreign.sum()), "of": count, "labels": len(ctx.data.y)}
+        none = np.zeros(len(ctx.pool), bool)
+        return Strangers(np.full(len(ctx.pool), np.nan), none, none)
+    found = strangers_of(FrozenInputs(ctx, None), ctx.data.y, asked, mix)
+    foreign = found.foreign
+    figures: dict[str, Json] = {
+        "set_aside": int(foreign.sum()),
+        "of": len(ctx.pool),
+        "labels": len(ctx.data.y),
+    }
     ctx.decide(
         "label.foreign",
         "set aside" if foreign.any() else "none",
@@ -72,5 +70,20 @@ def find_strangers(ctx: RungContext, asked: str, mix: NDArray[np.float64]) -> St
         pinned=asked == "keep",
         evidence=figures,
     )
+    return found
+
+
+def strangers_of(
+    inputs: FrozenInputs, y: NDArray[np.int64], asked: str, mix: NDArray[np.float64]
+) -> Strangers:
+    """Find images of no class by the labels that a fit may see, two or more of classes ``y``; see `find_strangers`."""
+    none = np.zeros(len(inputs.labels) - len(y), bool)
+    near, far = nearness(inputs, _NEIGHBORS)
+    p = conformal_p_values(near, far, mix_weights(y, mix))
+    foreign = none
+    if asked != "keep" and len(y) >= _FEWEST:
+        foreign = benjamini_hochberg(p, _FALSE_SHARE)
+        if foreign.mean() > _MOST:
+            foreign = none
     edge = (p <= _EDGE) & ~foreign if foreign.any() else none
     return Strangers(1.0 - p, foreign, edge)

@@ -89,7 +89,7 @@ def by_certificate(
         held_probability: The same probability for each of these answers, (rows,).
         weights: What each labeled image counts, (labels,); the effective number of images shrinks accordingly.
     """
-    need = answers_needed(target)
+    need = answers_needed(target, held_out.looks)
     bounds = _bounds(held_out, held_probability, weights, need, probability[may])
     if not bounds:
         return _none(
@@ -118,18 +118,21 @@ def by_certificate(
     return Choice(accepted, threshold, certified=bound)
 
 
-def answers_needed(target: float) -> int:
+def answers_needed(target: float, looks: int = 1) -> int:
     """Return how many answers must be right without an error to certify ``target``: 59 for 0.95, 29 for 0.9."""
-    return ceil(log(1 - _LEVEL) / log(target) - 1e-9)
+    return ceil(log((1 - _LEVEL) / looks) / log(target) - 1e-9)
 
 
-def lower_bound(right: float, asked: float) -> float:
-    """Return the exact one-sided 95 % lower bound of a share (Clopper and Pearson, Biometrika 1934); counts may be fractions."""
+def lower_bound(right: float, asked: float, looks: int = 1) -> float:
+    """Return the exact one-sided 95 % lower bound of a share (Clopper and Pearson, Biometrika 1934); counts may be fractions.
+
+    Where so many bounds are asked for, all of them hold together (Bonferroni).
+    """
     from scipy.stats import beta
 
     if right <= 0 or asked <= 0:
         return 0.0
-    return float(beta.ppf(1 - _LEVEL, right, asked - right + 1))
+    return float(beta.ppf((1 - _LEVEL) / looks, right, asked - right + 1))
 
 
 def _bounds(
@@ -149,7 +152,7 @@ def _bounds(
         if asked < need:
             continue
         share = float((count[above] * held_out.right[above]).sum()) / total
-        found.append((float(threshold), lower_bound(share * asked, asked)))
+        found.append((float(threshold), lower_bound(share * asked, asked, held_out.looks)))
     return found
 
 
