@@ -84,18 +84,62 @@ POLICIES: dict[str, Callable[[Row], str]] = {
 }
 
 
+def policies(rows: list[Row]) -> list[str]:
+    """Return what each way to choose would have got: the mean over draws by cell, and over the cells."""
+    cells = sorted({(row["data"], row["per_class"]) for row in rows})
+    lines = [
+        f"| policy | all cells | {' | '.join(f'{data} {k}' for data, k in cells)} | worst draw against propagate |",
+        "|---|---|" + "---|" * (len(cells) + 1),
+    ]
+    for name, policy in POLICIES.items():
+        got = {row["key"]: 100 * row["rungs"][policy(row)]["test"] for row in rows}
+        means = [
+            float(np.mean([got[r["key"]] for r in rows if (r["data"], r["per_class"]) == cell]))
+            for cell in cells
+        ]
+        worst = min(got[r["key"]] - 100 * r["rungs"][cheap(r)]["test"] for r in rows)
+        lines.append(
+            f"| {name} | {np.mean(means):.2f} | {' | '.join(f'{m:.1f}' for m in means)} | {worst:+.1f} |"
+        )
+    return lines
+
+
+def climbed(rows: list[Row], shown: Callable[[list[float]], str]) -> list[str]:
+    """Return what whole runs got on test images, rung by rung and as chosen, paired by draw with the cheap ladder's best.
+
+    Args:
+        rows: Of one suite.
+        shown: Writes differences as their mean and interval.
+    """
+    lines = [
+        "| data | labels a class | budget | draws | rung | test accuracy | above propagate | chosen in | seconds |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for cell in dict.fromkeys((row["data"], row["per_class"], row["budget"]) for row in rows):
+        mine = [r for r in rows if (r["data"], r["per_class"], r["budget"]) == cell]
+        names = list(dict.fromkeys(name for row in mine for name in row["rungs"]))
+        for name in (*names, "**chosen**"):
+            here = [(row, row["chosen"] if name == "**chosen**" else name) for row in mine]
+            here = [(row, rung) for row, rung in here if rung in row["rungs"]]
+            tests = [row["rungs"][rung]["test"] for row, rung in here]
+            above = [
+                test - row["rungs"][cheap(row)]["test"] for test, (row, _) in zip(tests, here, strict=True)
+            ]
+            took = [
+                row["seconds"] if name == "**chosen**" else row["rungs"][rung]["seconds"]
+                for row, rung in here
+            ]
+            times = "-" if name == "**chosen**" else sum(row["chosen"] == name for row in mine)
+            lines.append(
+                f"| {cell[0]} | {cell[1]} | {cell[2]} | {len(here)} | {name} | {100 * np.mean(tests):.1f} | "
+                f"{'-' if name == 'propagate' else shown(above)} | {times} | {np.mean(took):.0f} |"
+            )
+    return lines
+
+
 def main() -> None:
     rows = read_rows(f"whole-{sys.argv[1] if len(sys.argv) > 1 else 'dev'}")
-    cells = sorted({(row["data"], row["per_class"]) for row in rows})
-    print(f"| policy | all | {' | '.join(f'{data} {k}' for data, k in cells)} | worst against propagate |")
-    print("|---|---|" + "---|" * (len(cells) + 1))
-    for name, policy in POLICIES.items():
-        got = {id(row): 100 * row["rungs"][policy(row)]["test"] for row in rows}
-        of = [[got[id(r)] for r in rows if (r["data"], r["per_class"]) == cell] for cell in cells]
-        worst = min(got[id(r)] - 100 * r["rungs"][cheap(r)]["test"] for r in rows)
-        means = [float(np.mean(values)) for values in of]
-        print(f"| {name} | {np.mean(means):.2f} | {' | '.join(f'{m:.1f}' for m in means)} | {worst:+.1f} |")
-    print(f"\n{len(rows)} runs; the first column is the mean of the cells.")
+    print(*policies(rows), f"\n{len(rows)} runs; the first column is the mean of the cells.", sep="\n")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from choice import climbed, policies
 from protocol import read_rows
 from scipy.stats import t as student
 from tables_ways import print_ways
@@ -193,6 +194,11 @@ TRAINED = {
     "dev": "The trained rungs on development splits",
 }
 
+WHOLE = {
+    "final": "Whole runs (final split), and what other ways to choose would have got",
+    "dev": "Whole runs on development splits, and what other ways to choose would have got",
+}
+
 
 def main() -> None:
     final, dev = read_rows("final"), read_rows("dev")
@@ -211,6 +217,9 @@ def main() -> None:
     for suite, heading in TRAINED.items():
         if rows := read_rows(f"trained-{suite}"):
             print(f"## {heading}\n", *trained(rows), "", sep="\n")
+    for suite, heading in WHOLE.items():
+        if rows := read_rows(f"whole-{suite}"):
+            print(f"## {heading}\n", *climbed(rows, shown), "", *policies(rows), "", sep="\n")
     print_ways(shown)
 
 
