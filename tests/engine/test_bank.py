@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from fallow.engine import LoopSettings, MapFeed, Maps, Material, Sheet
+from fallow.engine import LoopSettings, MapFeed, Maps, Material, Sheet, TwoSheets
 from fallow.methods import Views
 
 LABELS, POOL, K = 5, 12, 3
@@ -69,3 +69,14 @@ def test_only_images_that_have_maps_are_drawn_and_they_keep_their_places_in_the_
     assert set(drawn) == set(few)
     assert len(drawn) == 24
     assert [drawn.count(i) for i in few] == [6, 6, 6, 6]
+
+
+def test_images_of_two_sheets_are_shown_by_their_own_maps_in_the_order_that_was_asked_for() -> None:
+    late = LABELS + POOL
+    two = TwoSheets(sheet(LABELS, 0, 0), sheet(4, late, 20), late)
+    for rows in (torch.tensor([late + 2, 1, late, 4, 0]), torch.tensor([3, 1]), torch.tensor([late])):
+        maps, affine = two.take(rows, torch.Generator().manual_seed(0))
+        torch.testing.assert_close(maps[:, 0, 0, 0].long(), rows)
+        assert affine is not None
+        torch.testing.assert_close(affine[:, 0, 2], maps[:, 1, 0, 0])
+        torch.testing.assert_close(maps[:, 1, 0, 0] >= 20, rows >= late)

@@ -110,16 +110,26 @@ def test_the_held_out_labels_of_a_fold_do_not_say_what_extra_images_count_in_it(
         assert ctx.scratch[fold.key, "extra.weight"] == other.scratch[fold.key, "extra.weight"]
 
 
+def pinned(ctx: RungContext, weight: float) -> RungContext:
+    config = ctx.config.model_copy(deep=True)
+    config.extra.weight = weight
+    return replace(ctx, config=config, scratch={})
+
+
+def test_joint_training_learns_from_extra_images_and_fine_tuning_stays_labels_only(
+    folders: dict[str, Path],
+) -> None:
+    alone, ctx = with_extra(folders, "two", "wrong")
+    assert state(pinned(ctx, 1.0), "finetune") == state(alone, "finetune")
+    joint = state(alone, "joint")
+    assert state(pinned(ctx, 0.0), "joint") == joint
+    assert state(pinned(ctx, 1.0), "joint") != joint
+
+
 def test_the_weight_can_be_pinned(folders: dict[str, Path]) -> None:
     alone, ctx = with_extra(folders, "two", "wrong")
-
-    def pinned(weight: float) -> RungContext:
-        config = ctx.config.model_copy(deep=True)
-        config.extra.weight = weight
-        return replace(ctx, config=config, scratch={})
-
-    assert state(pinned(3.0), "blend") != state(alone, "probe")
-    assert state(pinned(0.0), "blend") == state(alone, "probe")
+    assert state(pinned(ctx, 3.0), "blend") != state(alone, "probe")
+    assert state(pinned(ctx, 0.0), "blend") == state(alone, "probe")
     made = ctx.decisions.get("extra.weight")
     assert made is not None
     assert made.pinned

@@ -13,14 +13,16 @@ from torch import nn
 
 import fallow.study.trained.maps as maps_module
 from fallow.config import EmbedConfig, NetworkConfig, OptimizationConfig, TrainConfig, build
-from fallow.engine import Loop, MapFeed, Place
-from fallow.methods import Supervised
+from fallow.data import WithExtra, audit, open_source
+from fallow.engine import Loop, MapFeed, Place, TwoSheets
+from fallow.methods import Supervised, Views
 from fallow.models import TailNetwork, create_backbone, from_module
+from fallow.record import DecisionLog
 from fallow.study.bank import SpaceBank
 from fallow.study.candidates.network import TrainedCandidate
 from fallow.study.clock import Clock
 from fallow.study.context import RungContext
-from fallow.study.data import plan_folds
+from fallow.study.data import StudyData, plan_folds
 from fallow.study.effort import Effort
 from fallow.study.plan import SpacePlan
 from fallow.study.replay import config_text, followed
@@ -295,3 +297,34 @@ def test_the_plan_counts_views_by_strength() -> None:
     plan = MapPlan(5, 16, 100)
     assert [plan.count("strong", False), plan.count("weak", False), plan.count("none", False)] == [5, 2, 1]
     assert [plan.count("strong", True), plan.count("weak", True)] == [16, 16]
+
+
+def test_extra_images_have_maps_of_their_own_and_those_without_are_made_up_for(
+    data: Path, tmp_path: Path
+) -> None:
+    alone = study(data, tmp_path)
+    images = np.random.default_rng(0).integers(0, 255, (20, 8, 8), dtype=np.uint8)
+    source = WithExtra(open_source(str(data)), open_source((images, [*"0147"] * 5)))
+    ctx = replace(alone, data=StudyData.build(audit(source), 0, DecisionLog()), scratch={})
+    ctx.config.extra.weight = 3.0
+    made = Fit.of(ctx, None, joint=True)
+    labels, first = len(ctx.data.y), len(ctx.data.y) + len(ctx.data.pool_ids)
+    bank = made.bank(RUNGS["joint"].network(made, {}))  # type: ignore[attr-defined]
+    assert bank is not None
+    assert bank.plan.extra == 20
+    bank.plan = replace(bank.plan, extra=8)
+    material, views = bank.mapped(made.material), Views(("weak",), ("strong",))
+    theirs = material.labeled[labels:] - first
+    assert sorted(ctx.data.extra_y[theirs.numpy()].tolist()) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert material.targets[labels:].tolist() == ctx.data.extra_y[theirs.numpy()].tolist()
+    assert material.labeled_weights is not None
+    assert float(material.labeled_weights[labels:].sum()) == pytest.approx(3.0 * labels)
+    found = bank.maps(material, made.changes, views).labeled["weak"]
+    assert isinstance(found, TwoSheets)
+    assert len(found.take(material.labeled, torch.Generator().manual_seed(0))[0]) == labels + 8
+    # The maps of the labels are those that they have without extra images.
+    other = Fit.of(alone, None, joint=True)
+    plain = other.bank(RUNGS["joint"].network(other, {}))  # type: ignore[attr-defined]
+    assert plain is not None
+    kept = plain.maps(other.material, other.changes, views).labeled["weak"]
+    np.testing.assert_array_equal(found.before.maps, kept.maps)

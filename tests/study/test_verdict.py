@@ -6,7 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from fallow.record import ONE_GROUP, Counts, Interval, PoolUse, RungResult, Scored, StudyResult
+from fallow.record import (
+    ONE_GROUP,
+    Counts,
+    ExtraUse,
+    Interval,
+    PoolUse,
+    RungResult,
+    Scored,
+    StudyResult,
+)
 from fallow.report.explain import short_verdict
 from fallow.report.view import why_no_held_out
 from fallow.study.verdict import verdict
@@ -127,3 +136,40 @@ def test_old_results_that_do_not_say_what_became_of_the_pool_are_read() -> None:
     again = StudyResult.from_json(old)
     assert again.pool_use == "learned"
     assert short_verdict(replace(again, counts=Counts(42, 0, 420, 21))).startswith("No unlabeled images")
+
+
+BESIDE = replace(COUNTS, extra=500)
+BLEND = Scored("blend", Interval(0.75, 0.6, 0.8, 42), 0.7, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "found", "extra", "said"),
+    [
+        (SPREAD, gain(0.1), ExtraUse(3.0, gain=gain(0.07)), "Your 1,638 unlabeled and 500 extra images made"),
+        (SPREAD, gain(0.1), ExtraUse(3.0, gain=gain(0.07)), "a linear model 7.0 points better on held-out"),
+        (SPREAD, gain(0.1), ExtraUse(3.0), "Your 500 extra images were counted 3 times as much"),
+        (SPREAD, gain(0.1), ExtraUse(0.0), "Your 1,638 unlabeled images made"),
+        (SPREAD, gain(0.1), ExtraUse(0.0), "Your 500 extra images were left out: they did not help"),
+        (SPREAD, gain(0.1), ExtraUse(0.0, asked=True), "500 extra images were left out: as asked for"),
+        (BLEND, gain(0.1), ExtraUse(1.0, gain=gain(0.1)), "Your 500 extra images made the model better"),
+        (PROBE, gain(-0.1), ExtraUse(1.0, gain=gain(-0.02)), "a linear model 2.0 points worse on held-out"),
+    ],
+)
+def test_extra_images_are_credited_with_what_they_did_and_with_nothing_else(
+    chosen: Scored, found: Interval, extra: ExtraUse, said: str
+) -> None:
+    assert said in verdict(BESIDE, PROBE, chosen, found, chosen is not PROBE, 160, extra=extra)
+
+
+def test_without_unlabeled_images_a_model_that_learned_from_extra_ones_is_not_from_labels_alone() -> None:
+    extra = ExtraUse(1.0, gain=gain(0.1))
+    sentence = verdict(BESIDE, PROBE, BLEND, gain(0.1), True, 160, "none", extra=extra)
+    assert sentence.startswith(
+        "There were no unlabeled images, so this is the best model from your 42 labels and"
+    )
+    made = replace(study(BLEND, PROBE, None, "none"), counts=BESIDE, extra=extra, claim=True)
+    made = replace(made, rungs=(*made.rungs, RungResult("blend", gain=gain(0.1))))
+    assert "alone" not in sentence.split(".")[0]
+    assert short_verdict(made).startswith("Better than labels alone")
+    assert "left out" not in short_verdict(made)
+    assert "500 extra images were left out" in short_verdict(replace(made, extra=ExtraUse(0.0)))

@@ -38,6 +38,7 @@ _EXAMPLES = {
     fallow train photos/ --out runs/first --resume       go on with it
     fallow train list.csv --views flip --set propagate.neighbors=20
     fallow train photos/ --budget 1h --method adamatch   train a network with it
+    fallow train photos/ --extra rendered/               more labels, of another kind
     """,
     "pretrain": """
     fallow pretrain photos/                              ten minutes

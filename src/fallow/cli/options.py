@@ -41,7 +41,7 @@ _SHOWN_AS = {
     "map": "WORD",
     "k": "N",
     "threshold": "DISTANCE",
-    "extra": "FOLDER",
+    "extra": "DATA",
 }
 
 

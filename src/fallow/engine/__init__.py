@@ -1,6 +1,6 @@
 """How do steps run? Loop, optimizers, schedules, averages, checkpoints, health. It knows no algorithm."""
 
-from fallow.engine.bank import MapFeed, Maps, Sheet
+from fallow.engine.bank import MapFeed, Maps, Sheet, TwoSheets
 from fallow.engine.checkpoint import load_checkpoint, save_checkpoint
 from fallow.engine.ema import Ema
 from fallow.engine.feed import Change, Feed, Material, Mix
@@ -34,6 +34,7 @@ __all__ = [
     "Sheet",
     "Stream",
     "Tracker",
+    "TwoSheets",
     "Watch",
     "check_trackers",
     "derive",

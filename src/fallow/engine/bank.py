@@ -44,6 +44,32 @@ class Sheet:
 
 
 @dataclass(frozen=True)
+class TwoSheets:
+    """The maps of images that were made apart, and with other numbers of views.
+
+    Attributes:
+        before: Of the images below a row of `Material.pixels`.
+        after: Of those from that row on.
+        row: The row.
+    """
+
+    before: Sheet
+    after: Sheet
+    row: int
+
+    def take(self, rows: Tensor, drawn: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """Return one of the views of each of these images, drawn at random, with its affine map."""
+        late = rows >= self.row
+        first, moved = self.before.take(rows[~late], drawn)
+        second, turned = self.after.take(rows[late], drawn)
+        order = torch.argsort(torch.cat([torch.where(~late)[0], torch.where(late)[0]]))
+        maps = torch.cat([first, second])[order]
+        if maps.ndim == 4:
+            maps = maps.contiguous(memory_format=torch.channels_last)
+        return maps, None if moved is None or turned is None else torch.cat([moved, turned])[order]
+
+
+@dataclass(frozen=True)
 class Maps:
     """All maps that a fit may draw from.
 
@@ -53,7 +79,7 @@ class Maps:
         pool: Positions in the pool of the images that have maps, rising; None: all.
     """
 
-    labeled: Mapping[Strength, Sheet]
+    labeled: Mapping[Strength, Sheet | TwoSheets]
     unlabeled: Mapping[Strength, Sheet]
     pool: Tensor | None = None
 
@@ -95,7 +121,9 @@ class MapFeed(Feed):
     ) -> tuple[tuple[Tensor, ...], tuple[View, ...]]:
         if not len(rows) or not strengths:
             return (), ()
-        sheets = self.maps.labeled if name == "labeled" else self.maps.unlabeled
+        sheets: Mapping[Strength, Sheet | TwoSheets] = (
+            self.maps.labeled if name == "labeled" else self.maps.unlabeled
+        )
         made, views = [], []
         for position, strength in enumerate(strengths):
             drawn = generator(self.settings.seed, name, position, step, share)

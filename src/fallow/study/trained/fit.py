@@ -39,6 +39,8 @@ from fallow.record import Decision
 from fallow.study.candidates.frozen import FrozenCandidate
 from fallow.study.candidates.network import TrainedCandidate
 from fallow.study.context import RungContext
+from fallow.study.extra import extra_mass
+from fallow.study.inputs import FrozenInputs
 from fallow.study.rung import Fold
 from fallow.study.spaces import spaces_of
 from fallow.study.trained.foreign import foreign_images
@@ -86,6 +88,8 @@ class Fit:
             torch.arange(count, count + len(ctx.pool)) if joint else torch.zeros(0, dtype=torch.long),
             weights=_trust(ctx, fold) if joint else None,
         )
+        if joint and ctx.data.extra_ids:
+            material = _with_extra(ctx, fold, material)
         return cls(ctx, fold, plan, material, joint, {"weak": noise.weak, "strong": noise.strong})
 
     @property
@@ -117,8 +121,8 @@ class Fit:
         if bank is None:
             feed = Feed(material, self.changes, method.views, settings, mix=mix)
         else:
-            network, views = TailNetwork(network, bank.cut), method.views
-            maps = bank.blank(views) if measured else bank.maps(material, self.changes, views)
+            network, views, material = TailNetwork(network, bank.cut), method.views, bank.mapped(material)
+            maps = bank.blank(material, views) if measured else bank.maps(material, self.changes, views)
             feed = MapFeed(material, maps, views, settings, mix=mix)
         return Loop(
             network,
@@ -188,6 +192,22 @@ class Fit:
         return TrainedCandidate(classifier, self.ctx.bank, [backbone], mix, final=self.fold is None)
 
 
+def _with_extra(ctx: RungContext, fold: Fold | None, material: Material) -> Material:
+    """Return the material with extra images among the labeled ones, drawn as often as they count in the heads below."""
+    mass = extra_mass(ctx, fold, FrozenInputs(ctx, fold))
+    if mass == 0.0:
+        return material
+    labels, count, first = len(material.labeled), len(ctx.extra), len(ctx.data.y) + len(ctx.pool)
+    weights = torch.ones(labels + count)
+    weights[labels:] = mass * labels / count
+    return replace(
+        material,
+        labeled=torch.cat([material.labeled, torch.arange(first, first + count)]),
+        targets=torch.cat([material.targets, torch.from_numpy(ctx.data.extra_y)]),
+        labeled_weights=weights,
+    )
+
+
 def _trust(ctx: RungContext, fold: Fold | None) -> Tensor | None:
     """Return how far each pool image is trusted; None where all are."""
     foreign = foreign_images(ctx, fold)
@@ -195,10 +215,10 @@ def _trust(ctx: RungContext, fold: Fold | None) -> Tensor | None:
 
 
 def pixels_at(ctx: RungContext, size: int) -> NDArray[np.uint8]:
-    """Return all labeled images and the pool at a size, labeled first; read once a run."""
+    """Return all labeled images, the pool and the extra images at a size, in this order; read once a run."""
     key = ("run", f"pixels-{size}")
     if key not in ctx.scratch:
-        images = ctx.data.images((*ctx.data.labeled_ids, *ctx.data.pool_ids))
+        images = ctx.data.images((*ctx.data.labeled_ids, *ctx.data.pool_ids, *ctx.data.extra_ids))
         ctx.scratch[key] = read_pixels(
             images.read,
             images.ids,

@@ -34,12 +34,14 @@ class MapPlan:
         labeled: Views of a labeled image, of each strength.
         pool: How many images of the pool have maps; others take no part in training.
         half: Maps are kept in half precision.
+        extra: How many extra images have maps, as many views of each as of an image of the pool.
     """
 
     views: int
     labeled: int = 0
     pool: int = 0
     half: bool = True
+    extra: int = 0
 
     def count(self, strength: Strength, known: bool) -> int:
         """Return the number of views of an image at a strength."""
@@ -66,7 +68,8 @@ class Speed:
 def known_plan(ctx: RungContext) -> MapPlan | None:
     """Return the plan, if it was made, or if the run that is followed made one that is what was asked for."""
     if _KEY not in ctx.scratch and (again := ctx.config.replay.maps):
-        plan = MapPlan(again["views"], again["labeled"], again["pool"], bool(again["half"]))
+        half, extra = bool(again["half"]), again.get("extra", 0)
+        plan = MapPlan(again["views"], again["labeled"], again["pool"], half, extra)
         asked = ctx.config.network.views
         if asked == "auto" or (asked == plan.views and plan.pool == len(ctx.pool)):
             _settle(ctx, plan, "As in the run that this one follows.", {})
@@ -83,13 +86,15 @@ def make_plan(ctx: RungContext, speed: Speed) -> MapPlan:
     most = min(seconds_allowed / speed.seconds, _DISK_SHARE * shutil.disk_usage(cache).free / size)
     labels, pool, asked = len(ctx.data.y), len(ctx.pool), ctx.config.network.views
     labeled = max(1, int(min(_LABELED_VIEWS, _LABELED_SHARE * most / (2 * labels))))
-    room = max(most - 2 * labels * labeled, 0.0) / max(pool, 1)
+    theirs = len(ctx.extra)
+    room = max(most - 2 * labels * labeled, 0.0) / max(pool + theirs, 1)
     views = next((v for v in range(_VIEWS, 1, -1) if v + v // 2 <= room), 1)
-    least = min(pool, max(_LEAST_POOL, _LEAST_POOL_A_CLASS * len(ctx.data.classes)))
-    part = min(pool, max(least, int(pool * room / (views + max(1, views // 2)))))
+    least = max(_LEAST_POOL, _LEAST_POOL_A_CLASS * len(ctx.data.classes))
+    share = room / (views + max(1, views // 2))
+    part, extra = (min(there, max(min(there, least), int(there * share))) for there in (pool, theirs))
     if isinstance(asked, int):
-        views, labeled, part = asked, max(labeled, asked), pool
-    plan = MapPlan(views, labeled, part, half)
+        views, labeled, part, extra = asked, max(labeled, asked), pool, theirs
+    plan = MapPlan(views, labeled, part, half, extra)
     rule = (
         "What stands still of the network is run once, on so many strongly noised views of each image of the pool, on half "
         "as many weakly noised ones, and on more of each labeled image: as many as a share of the time left allows."
@@ -98,6 +103,7 @@ def make_plan(ctx: RungContext, speed: Speed) -> MapPlan:
         "labeled_views": labeled,
         "pool": part,
         "pool_there": pool,
+        **({"extra": extra, "extra_there": theirs} if theirs else {}),
         "bytes_a_view": size,
         "views_a_second": round(1 / speed.seconds, 1),
         "seconds_allowed": round(seconds_allowed, 1),

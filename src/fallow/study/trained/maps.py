@@ -10,18 +10,19 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fallow.data import cores, in_order
-from fallow.engine import Change, Maps, Material, Sheet, generator
+from fallow.data import cores, in_order, stratified
+from fallow.engine import Change, Maps, Material, Sheet, TwoSheets, generator
 from fallow.errors import RunError
 from fallow.methods import Strength, Views
 from fallow.models import (
@@ -38,6 +39,10 @@ from fallow.study.context import RungContext
 from fallow.study.trained.map_plan import MapPlan, Speed, known_plan, make_plan, no_plan
 
 _CHUNK = 32
+Part = Literal["labeled", "pool", "extra"]
+_DRAWN: dict[Part, int] = {"pool": 0, "labeled": 1, "extra": 2}
+"""Number of a part in the seeds of its noise."""
+_TOLD: dict[Part, str] = {"pool": "pool", "labeled": "labeled images", "extra": "extra images"}
 _IN_MEMORY = 1 << 30
 """Bytes of maps that lie in memory; what goes beyond lies in a file."""
 
@@ -70,29 +75,45 @@ class MapBank:
             changes: Its noise, by strength.
             views: What its method looks at.
         """
-        known = {s: self._sheet(material, changes.get(s), s, True) for s in views.labeled}
-        pool = views.unlabeled if len(material.unlabeled) else ()
-        return Maps(known, {s: self._sheet(material, changes.get(s), s, False) for s in pool}, self._chosen)
+        return self._of(lambda s, part: self._sheet(material, changes.get(s), s, part), material, views)
 
-    def blank(self, views: Views) -> Maps:
+    def _of(self, sheet: Callable[[Strength, Part], Sheet], material: Material, views: Views) -> Maps:
+        """Put sheets together. Extra images have one of their own: those of the labels are the same without them."""
+        known: dict[Strength, Sheet | TwoSheets] = {s: sheet(s, "labeled") for s in views.labeled}
+        if bool((material.labeled >= self._first_extra).any()):
+            known = {s: TwoSheets(sheet(s, "labeled"), sheet(s, "extra"), self._first_extra) for s in known}
+        pool = views.unlabeled if len(material.unlabeled) else ()
+        return Maps(known, {s: sheet(s, "pool") for s in pool}, self._chosen)
+
+    def mapped(self, material: Material) -> Material:
+        """Return the material without extra images that have no maps; those that stay are drawn as often as all would be."""
+        weights, late = material.labeled_weights, material.labeled >= self._first_extra
+        if weights is None or self.plan.extra >= int(late.sum()):
+            return material
+        stay = ~late | torch.isin(material.labeled, torch.from_numpy(self._rows("extra")))
+        share = weights[late].sum() / weights[late & stay].sum()
+        return replace(
+            material,
+            labeled=material.labeled[stay],
+            targets=material.targets[stay],
+            labeled_weights=torch.where(late, weights * share, weights)[stay],
+        )
+
+    def blank(self, material: Material, views: Views) -> Maps:
         """Return maps of nothing, for measuring a step."""
 
-        def sheet(strength: Strength, known: bool) -> Sheet:
-            rows = self._rows(known)
-            k = self.plan.count(strength, known)
+        def sheet(strength: Strength, part: Part) -> Sheet:
+            rows = self._rows(part)
+            k = self.plan.count(strength, part == "labeled")
             shape = (len(rows), k, *self.cut.shape)
             maps = np.broadcast_to(np.zeros((), self._dtype), shape)
             return Sheet(maps, torch.eye(2, 3).expand(len(rows), k, 2, 3), rows=rows)
 
-        return Maps(
-            {s: sheet(s, True) for s in views.labeled},
-            {s: sheet(s, False) for s in views.unlabeled},
-            self._chosen,
-        )
+        return self._of(sheet, material, views)
 
     def features(self, tail: TailNetwork, material: Material, change: Change | None) -> NDArray[np.float32]:
         """Return features of the pool's images, the mean over their weak views, (pool, dim); 0 for those without maps."""
-        sheet = self._sheet(material, change, "weak", False)
+        sheet = self._sheet(material, change, "weak", "pool")
         found, places = [], np.arange(len(self.ctx.pool)) if self._chosen is None else self._chosen.numpy()
         tail.eval()
         with torch.inference_mode():
@@ -106,15 +127,16 @@ class MapBank:
 
     def seconds(self, changes: Mapping[Strength, Change], views: Views, noises: int) -> float:
         """Return what the maps that a rung still needs will take, where its folds have so many different noises."""
-        wanted = [(s, True) for s in views.labeled] + [(s, False) for s in views.unlabeled]
+        parts: tuple[Part, ...] = ("labeled", "extra") if views.unlabeled else ("labeled",)
+        wanted: list[tuple[Strength, Part]] = [(s, part) for part in parts for s in views.labeled]
+        wanted += [(s, "pool") for s in views.unlabeled]
         missing = [
-            (s, known)
-            for s, known in dict.fromkeys(wanted)
-            if self._key(changes.get(s), s, known) not in self.sheets
+            (s, part)
+            for s, part in dict.fromkeys(wanted)
+            if self._key(changes.get(s), s, part) not in self.sheets
         ]
-        return (
-            self.speed.seconds * noises * sum(len(self._rows(k)) * self.plan.count(s, k) for s, k in missing)
-        )
+        count = sum(len(self._rows(p)) * self.plan.count(s, p == "labeled") for s, p in missing)
+        return self.speed.seconds * noises * count
 
     @property
     def _dtype(self) -> type[np.floating]:
@@ -129,27 +151,36 @@ class MapBank:
         order = torch.randperm(count, generator=generator(self.ctx.config.seed, "pool with maps"))
         return order[: self.plan.pool].sort().values
 
-    def _rows(self, known: bool) -> NDArray[np.int64]:
+    @property
+    def _first_extra(self) -> int:
+        """Row of the first extra image in the pixels."""
+        return len(self.ctx.data.y) + len(self.ctx.pool)
+
+    def _rows(self, part: Part) -> NDArray[np.int64]:
         labels = len(self.ctx.data.y)
-        if known:
+        if part == "labeled":
             return np.arange(labels)
+        if part == "extra":
+            y = self.ctx.data.extra_y
+            drawn = stratified(y, self.plan.extra, np.random.default_rng(self.ctx.config.seed))
+            return np.asarray(self._first_extra + drawn, np.int64)
         chosen = np.arange(len(self.ctx.pool)) if self._chosen is None else self._chosen.numpy()
         return np.asarray(labels + chosen, np.int64)
 
     @staticmethod
-    def _key(change: Change | None, strength: Strength, known: bool) -> tuple[str, ...]:
-        return strength, "labeled" if known else "pool", repr(change)
+    def _key(change: Change | None, strength: Strength, part: Part) -> tuple[str, ...]:
+        return strength, part, repr(change)
 
-    def _sheet(self, material: Material, change: Change | None, strength: Strength, known: bool) -> Sheet:
-        key = self._key(change, strength, known)
+    def _sheet(self, material: Material, change: Change | None, strength: Strength, part: Part) -> Sheet:
+        key = self._key(change, strength, part)
         if key not in self.sheets:
-            self.sheets[key] = self._made(material.pixels, change, strength, known)
+            self.sheets[key] = self._made(material.pixels, change, strength, part)
         return self.sheets[key]
 
     def _made(
-        self, pixels: NDArray[np.uint8], change: Change | None, strength: Strength, known: bool
+        self, pixels: NDArray[np.uint8], change: Change | None, strength: Strength, part: Part
     ) -> Sheet:
-        rows, k = self._rows(known), self.plan.count(strength, known)
+        rows, k = self._rows(part), self.plan.count(strength, part == "labeled")
         taken = sum(one.maps.nbytes for one in self.sheets.values() if not isinstance(one.maps, np.memmap))
         shape, folder = (len(rows), k, *self.cut.shape), self.ctx.bank.cache / "maps"
         maps = _room(shape, self._dtype, folder, _IN_MEMORY - taken)
@@ -158,10 +189,10 @@ class MapBank:
 
         def work(job: tuple[int, int]) -> tuple[NDArray[np.float32], Tensor | None]:
             view, start = job
-            drawn = generator(self.ctx.config.seed, "maps", strength, int(known), view, start)
+            drawn = generator(self.ctx.config.seed, "maps", strength, _DRAWN[part], view, start)
             return run(self.engine, pixels[rows[start : start + _CHUNK]], change, drawn)
 
-        what = f"{strength} views of the {'labeled images' if known else 'pool'}"
+        what = f"{strength} views of the {_TOLD[part]}"
         most = float(np.finfo(self._dtype).max)
         workers = max(1, cores()) if self.engine.parallel else 1
         for done, ((view, start), (found, moved)) in enumerate(
