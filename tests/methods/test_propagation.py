@@ -109,6 +109,27 @@ def test_skewed_pool_is_seen_in_the_mix():
     assert done.mix.argmin() == 0
 
 
+def test_one_label_a_class_in_a_skewed_pool_keeps_its_small_classes():
+    """Self-training lets large classes swallow small ones; the labels-only head's class shares hold against it."""
+    gained = []
+    for seed in range(4):
+        x, y = clusters(600, noise=1.6, seed=20 + seed)
+        rows = (y < 2) | (np.arange(600) < 40)
+        test, truth = clusters(400, noise=1.6, seed=40 + seed)
+        found = []
+        for anchor in (1e-6, PropagateOptions().anchor_labels):
+            options = PropagateOptions(anchor_labels=anchor)
+            labels = hide(y[rows], 1, 4)
+            inputs = prepare_inputs(x[rows], labels < 0, options)
+            done = propagate(inputs, labels, 4, options)
+            said = done.head.probs(inputs.feature_map.transform(test)).argmax(1)
+            found.append((said == truth).mean())
+        assert done.diagnostics["share_drift"] > 0.1
+        gained.append(found[1] - found[0])
+    assert np.mean(gained) > 0.02
+    assert min(gained) > -0.02
+
+
 @pytest.mark.parametrize(
     ("n", "classes", "per_class"),
     [(7, 2, 1), (40, 2, 15), (11, 3, 2), (300, 100, 1), (60, 2, 1)],

@@ -4,7 +4,7 @@ Graph and head correct each other. The graph knows which images lie together and
 very few; the head generalizes along directions and is right where the graph has wrong edges. Each round the
 head's probabilities are smoothed over the graph, multiplied with what the labels spread, and a new head is
 fitted on the surest of the result (self-training; compare Iscen et al., CVPR 2019, and Lazarou et al., ICCV
-2021).
+2021). In the end the class shares, which drift in such rounds, are drawn back to those of the labels-only head.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fallow.errors import DataError
-from fallow.methods.mix import estimate_mix
+from fallow.methods.mix import anchor_shares, estimate_mix
 from fallow.methods.neighbors import Neighbors, find_neighbors
 from fallow.methods.spread import affinity, clamp, normalize_rows, spread, spread_labels
 from fallow.models.feature_map import FeatureMap, fit_feature_map
@@ -50,6 +50,8 @@ class PropagateOptions:
         probe_strength: The same for the labels-only head.
         probe_labels: Labels per class (beyond the first) at which the labels-only head weighs as much as the
             graph.
+        anchor_labels: Labels per class at which the head's class shares are drawn half way back to those of the
+            labels-only head, see `anchor_shares`.
     """
 
     neighbors: int = 10
@@ -64,6 +66,7 @@ class PropagateOptions:
     strength: float = 20.0
     probe_strength: float = DEFAULT_STRENGTH
     probe_labels: float = 5.0
+    anchor_labels: float = 2.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,8 +226,8 @@ def propagate(
         labels: int (n,), -1 for pool rows.
         n_classes: Number of classes (2 or more).
         options: See there.
-        extra: Labeled images of another origin. They count among the labels that make the labels-only head trusted, and in
-            every refit.
+        extra: Labeled images of another origin. They count among the labels that make the labels-only head and, in the end,
+            the head's own class shares trusted, and in every refit.
 
     Raises:
         DataError: A class has no labeled row, or labels and features disagree in number.
@@ -237,8 +240,11 @@ def propagate(
     graph = affinity([_first(one, options.neighbors) for one in inputs.neighbors], options.sharpness)
     equal = np.full(n_classes, 1.0 / n_classes)
     spread_probs = spread_labels(graph, labels, n_classes, options.alpha, equal)
-    told = float(known.sum()) + (0.0 if extra is None else extra.weight * len(extra.labels))
-    trust = float(np.clip((told / n_classes - 1) / options.probe_labels, 0.0, 1.0))
+    counts = np.bincount(labels[known], minlength=n_classes)
+    told = counts.astype(np.float64)
+    if extra is not None:
+        told += extra.weight * np.bincount(extra.labels, minlength=n_classes)
+    trust = float(np.clip((told.mean() - 1) / options.probe_labels, 0.0, 1.0))
     seeds = np.log(spread_probs + _FLOOR) + trust * np.log(probe.probs(features) + 1e-9)
     probs = clamp(softmax(seeds), labels)
     head, weights = _refit(features, probs, known, options, None, extra)
@@ -247,6 +253,7 @@ def propagate(
         smoothed = normalize_rows(spread(graph, believed, options.smooth), believed.mean(axis=0))
         probs = clamp(softmax(options.keep * seeds + np.log(smoothed + _FLOOR)), labels)
         head, weights = _refit(features, probs, known, options, head, extra)
+    head, drift = anchor_shares(head, probe, features[pool], float(np.median(told)), options.anchor_labels)
     figures = {
         "probe_trust": trust,
         "mean_certainty": _mean(weights[pool]),
@@ -254,8 +261,9 @@ def propagate(
             probe.logits(features[pool]).argmax(axis=1) == probs[pool].argmax(axis=1)
         ),
         "agreement_with_spread": _mean(spread_probs[pool].argmax(axis=1) == probs[pool].argmax(axis=1)),
+        "share_drift": drift,
     }
-    mix = estimate_mix(probs[pool], np.bincount(labels[known], minlength=n_classes))
+    mix = estimate_mix(probs[pool], counts)
     return Propagation(probs[pool], weights[pool], mix, head, figures)
 
 

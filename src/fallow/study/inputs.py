@@ -132,7 +132,7 @@ class FrozenInputs:
             found: Made = scratch[key]
             return found
         made = make()
-        if self._owner == "run" or len(self._pool) <= _KEPT_ROWS:
+        if self._owner == "run" or len(self._pool) + len(self._ctx.data.extra_ids) <= _KEPT_ROWS:
             scratch[key] = made
         return made
 

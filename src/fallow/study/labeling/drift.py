@@ -29,8 +29,13 @@ from fallow.study.labeling.reliability import Reliability
 from fallow.types import RungName
 
 Floats = NDArray[np.float64]
-_PRIOR = Prior(0.0, 0.05)
-"""A further round is believed to gain nothing until held-out labels say so."""
+_PRIOR = Prior(0.005, 0.02)
+"""What a further round is believed to gain, in shares of labels named rightly, until held-out labels say otherwise. On development
+draws a second round gained 1.0 point in the mean (standard deviation 1.4; digits 0.1, aerial photos 1.2, clothes 1.7): with less than
+that, and with a wide spread for data unlike these, one of 105 held-out labels ends the rounds where it alone is lost, and where ten changed, seven
+losses do."""
+_AS_MANY = 0.95
+"""How many are accepted at a precision is an estimate: a share of this, and more held-out labels right, is no loss."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +69,11 @@ class Round:
         return self.compared.right[np.argsort(self.compared.where)].astype(np.float64)
 
     def surely_right(self, share: float) -> Floats:
-        """Whether it names each held-out label rightly and is among the ``share`` that it is surest of, likewise."""
-        sure = Reliability.fit(self.compared).probability(self.compared.probs)
+        """Whether it names each held-out label rightly and is among the ``share`` that it is surest of, likewise.
+
+        By its own word, not by the curve that was fitted on whether it is right.
+        """
+        sure = self.compared.probs.max(1)
         top = np.zeros(len(sure))
         top[np.argsort(-sure, kind="stable")[: round(share * len(sure))]] = 1.0
         return (top * self.compared.right)[np.argsort(self.compared.where)]
@@ -74,28 +82,31 @@ class Round:
 def better(new: Round, old: Round) -> tuple[bool, str]:
     """Say whether a round replaces the one before, and why.
 
-    Neither the share of held-out labels that are named rightly nor that of the surest of them, as many as the round before
-    accepts, may fall: paired on the same labels, by the labels as they are and by the pool's mix where that differs. And more
-    must be accepted at the precision asked for, or more be right at the coverage asked for: a round that changes nothing is
-    dropped.
+    What held-out labels say of the share that is named rightly, of all and of the surest, as many as the round before accepts, may
+    not fall: paired on the same labels, with the gain on other data as the prior (`compare`), by the labels as they are and by the pool's
+    mix where that differs. And more must be accepted at the precision asked for (at the coverage asked for: more of it be right), or as
+    many and more held-out labels be named rightly: a round that changes nothing is dropped.
     """
     (before, was), (after, now) = old.accepted(), new.accepted()
     weights = image_weights(new.compared, new.answers.probs, new.may)
-    asked = None if weights is None else weights[np.sort(new.compared.where)]
+    asked = both_ways(None if weights is None else weights[np.sort(new.compared.where)])
     share = len(before) / len(new.may)
-    all_right = [paired(new.right, old.right, w) for w in both_ways(asked)]
-    surest = [paired(new.surely_right(share), old.surely_right(share), w) for w in both_ways(asked)]
-    gain = f"{_points(min(all_right, key=lambda one: one.observed))} of all held-out labels"
-    gain += f" and {_points(min(surest, key=lambda one: one.observed))} among the surest named rightly"
+    all_right = [paired(new.right, old.right, w) for w in asked]
+    surest = [paired(new.surely_right(share), old.surely_right(share), w) for w in asked]
+    gain = f"{_points(all_right)} of all held-out labels and {_points(surest)} among the surest named rightly"
     if not all(keep(compare(one, _PRIOR), cheap=True) for one in (*all_right, *surest)):
         return False, f"fewer held-out labels are named rightly: {gain}"
     if new.config.target is not None:
-        more = len(after) > len(before)
-        told = "more is accepted" if more else "no more is accepted"
+        more, told = len(after) > len(before), "is accepted"
+        as_many = len(after) >= _AS_MANY * len(before)
     else:
         more = now is not None and was is not None and now.value > was.value
-        told = "more of what is accepted is right" if more else "no more of what is accepted is right"
-    return more, f"{told}; {gain}"
+        as_many, told = True, "of what is accepted is right"
+    if more:
+        return True, f"more {told}; {gain}"
+    if as_many and min(one.observed for one in all_right) > 0:
+        return True, f"about as many are accepted; {gain}"
+    return False, f"no more {told}; {gain}"
 
 
 def optimism(rounds: Sequence[Round], kept: Round) -> float:
@@ -118,6 +129,6 @@ def line(number: int, one: Round, kept: bool, why: str, flattered: float) -> Rou
     return RoundLabels(number, len(lesson), precision, accuracy_interval(one.right), kept, why)
 
 
-def _points(one: Paired) -> str:
-    value = round(100 * one.observed, 1)
+def _points(found: Sequence[Paired]) -> str:
+    value = round(100 * min(one.observed for one in found), 1)
     return f"{'−' if value < 0 else '+'}{abs(value):.1f} points"

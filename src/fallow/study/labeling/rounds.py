@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 _FIT = 2.0
 """Seconds of a fit of a further round, in those of propagation: it also lists neighbors anew."""
 _RULE = (
-    "A further round learns from labels and accepted images. It is kept if held-out labels are named rightly no less often, all of them and "
-    "the surest, and more is accepted (at a given coverage: more of it is right); else the round before is what counts."
+    "A further round learns from labels and accepted images. It is kept if what held-out labels say of it, beside what such rounds gained on other "
+    "data, is that it names no fewer of them rightly, neither of all nor of the surest, and if more is accepted (at a given coverage: more "
+    "of it is right); else the round before is what counts."
 )
 
 

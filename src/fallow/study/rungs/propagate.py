@@ -28,7 +28,7 @@ class PropagateRung(Rung):
 
     def estimate(self, ctx: RungContext) -> Cost:
         """Return the time of one fit."""
-        rows = len(ctx.data.y) + len(ctx.pool)
+        rows = len(ctx.data.y) + len(ctx.pool) + len(ctx.extra)
         return Cost(0.2 + rows * len(ctx.data.classes) * 4e-5 * len(ctx.plan.backbones))
 
     def fit(
