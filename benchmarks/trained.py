@@ -108,8 +108,8 @@ def steps_of(cell: Cell) -> dict[str, int]:
     return FEW_STEPS if cell.data == "ucmerced" else STEPS
 
 
-def context(cell: Cell, known: Known, others: Known | None, work: Path) -> Any:
-    """Return what rungs look at, for one draw."""
+def context(cell: Any, known: Known, others: Known | None, work: Path, pool: int = POOL) -> Any:
+    """Return what rungs look at, for one draw with at most ``pool`` unlabeled images."""
     from fallow.config import TrainConfig
     from fallow.data import audit, cache_dir, open_source
     from fallow.record import DecisionLog
@@ -126,7 +126,7 @@ def context(cell: Cell, known: Known, others: Known | None, work: Path) -> Any:
         cell.seed,
         cell.split,
         imbalance=cell.imbalance,
-        pool=POOL,
+        pool=pool,
         foreign=others,
         foreign_fraction=cell.foreign,
     )
