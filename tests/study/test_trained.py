@@ -12,8 +12,12 @@ import pytest
 import yaml
 
 import fallow.engine.loop
+import fallow.study.leave
 from fallow.engine import Loop
+from fallow.report import write_report
+from fallow.study import reporting
 from fallow.study.ladder import Study
+from fallow.study.reporting import gather_report
 from tests.study.digits import TRAINED, assert_same, decisions, figures, hasten, model, posteriors
 from tests.study.test_resume import Killed, Saboteur
 from tests.study.trained import prefer, replay, study, write
@@ -38,6 +42,11 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         hasten(patch, tmp_path_factory.getbasetemp() / "trained-cache")
         prefer("noisy_student", patch)
+        # A real report of a part of the pool, as where a trained network has no time to answer for all of it.
+        patch.setattr(fallow.study.leave, "gather_report", gather_report)
+        patch.setattr(fallow.study.leave, "write_report", write_report)
+        patch.setattr(reporting, "SHOWN_LEAST", 10)
+        patch.setattr(reporting, "_POOL_SHARE", 0.0)
         study(data, out)
     return out
 
@@ -47,6 +56,7 @@ def test_all_rungs_are_measured_and_told_and_the_trained_winner_is_what_is_left(
     assert [row["rung"] for row in result["rungs"]] == NAMES
     assert [bar["rung"] for bar in result["waterfall"]["bars"]] == NAMES
     assert all(row["held_out"]["n"] == 12 for row in result["rungs"])
+    assert "12 labeled and 10 unlabeled images" in (whole / "report.html").read_text()
     assert result["chosen"]["rung"] == "noisy_student"
     assert result["labels_only"]["rung"] in ("probe", "finetune")
     assert {row["rung"] for row in posteriors(whole)} == set(NAMES)

@@ -80,21 +80,26 @@ def gather_report(study: Study, ctx: RungContext, result: StudyResult, tested: T
 
 @dataclass(frozen=True)
 class _Pool:
-    """The pool, and what both models say of it, (n, classes)."""
+    """Unlabeled images that are shown, and what both models say of them, (n, classes)."""
 
-    ids: tuple[str, ...]
+    images: ImageSet
     before: Probs
     after: Probs
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Their names."""
+        return self.images.ids
 
 
 def _pool(study: Study, ctx: RungContext, best: RungName, base: RungName, seconds: float) -> _Pool:
     if not len(ctx.pool):
         empty = np.zeros((0, len(ctx.data.classes)), np.float32)
-        return _Pool((), empty, empty)
+        return _Pool(ctx.pool, empty, empty)
     images = _shown(study, ctx, dict.fromkeys((best, base)), seconds)
     after = study.finals[best].predict(images).probs.numpy()
     before = after if best == base else study.finals[base].predict(images).probs.numpy()
-    return _Pool(tuple(images.ids), before, after)
+    return _Pool(images, before, after)
 
 
 def _shown(study: Study, ctx: RungContext, names: Iterable[RungName], seconds: float) -> ImageSet:
@@ -214,7 +219,7 @@ def _map(ctx: RungContext, pool: _Pool, seconds: float) -> list[MapPoint]:
     )
     vectors = [ctx.bank.pooled(space, ctx.labeled, "labeled")]
     if pool.ids:
-        vectors.append(ctx.bank.pooled(space, ctx.pool, "pool"))
+        vectors.append(ctx.bank.pooled(space, pool.images, "pool"))
     ctx.progress("cluster map", 0, 0)
     places = map_layout(np.concatenate(vectors)[picked], ctx.config.seed)
     thumbs = _map_thumbs(
@@ -268,7 +273,7 @@ def _reach(ctx: RungContext, pool: _Pool, seconds: float) -> list[ReachRow]:
     reference = [ctx.bank.pooled(space, ctx.labeled, "labeled")]
     ids, classes = list(ctx.data.labeled_ids), list(ctx.data.y)
     if pool.ids:
-        reference.append(ctx.bank.pooled(space, ctx.pool, "pool"))
+        reference.append(ctx.bank.pooled(space, pool.images, "pool"))
         ids += pool.ids
         classes += list(pool.after.argmax(1))
     sure = np.concatenate([np.ones(len(ctx.data.y)), pool.after.max(1)])
