@@ -45,6 +45,15 @@ def test_only_chosen_rung_and_opponent_are_paid_for_whoever_they_will_be() -> No
     assert made.left == pytest.approx(made.clock.left - made.reserve, abs=0.1)
 
 
+def test_what_hardly_takes_time_is_done_though_the_time_is_up() -> None:
+    late = Pace(Clock(0.0), SimpleNamespace(data=data()), 0.0)  # type: ignore[arg-type]
+    assert late.holds(0.0)
+    assert not late.holds(0.5)
+    made = pace()
+    assert made.holds(made.clock.left - made.report - 1)
+    assert not made.holds(made.clock.left)
+
+
 def trained(seconds: float) -> TrainedCandidate:
     made: Any = object.__new__(TrainedCandidate)
     made.asked = []

@@ -115,6 +115,10 @@ class Pace:
         """Seconds that rungs may still take, what comes after them set aside; may be negative."""
         return self.clock.left - self.reserve
 
+    def holds(self, seconds: float) -> bool:
+        """Say whether what comes after the last rung may take so long: there is time, or it hardly takes any."""
+        return seconds <= max(self.clock.left - self.report, min(_STRETCH * self.clock.budget, _STRETCH_MOST))
+
     def skip(self, name: RungName, seconds: float) -> StagePlan | None:
         """Return the plan to leave a rung out when even its refit, of ``seconds``, does not fit; else None."""
         if seconds <= max(self.left, min(_STRETCH * self.clock.budget, _STRETCH_MOST)):

@@ -102,7 +102,7 @@ def score(
 def _in_time(study: Study, name: RungName, images: int) -> bool:
     """Say whether a rung can be asked about the test images that need not be; what it said before is kept."""
     seconds = study.pace.owed.get(name, 0.0)
-    if seconds <= study.clock.left - study.pace.report or study.stages[name].test(images) is not None:
+    if study.pace.holds(seconds) or study.stages[name].test(images) is not None:
         return True
     study.notes.append(
         f"{name} was not asked about the test images: that takes about {seconds:.0f} s, and the time was up."
