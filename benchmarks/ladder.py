@@ -187,11 +187,13 @@ def _reference(ctx: Any, cell: Cell) -> dict[str, Any]:
 def main() -> None:
     parser = suite_parser(__doc__, SUITES)
     parser.add_argument("--budget", default="30m")
+    parser.add_argument("--labels", type=int, help="only cells of so many labels a class")
     parser.add_argument("--share", default="1/1", help="i/n: do every n-th cell, beginning with the i-th")
     options = parser.parse_args()
     cells, seeds = SUITES[options.suite]
     seeds = seeds_of(options.seeds, seeds)
     wanted = [c for c in cells(list(seeds)) if not options.only or c.data in options.only.split(",")]
+    wanted = [c for c in wanted if options.labels in (None, c.per_class)]
     part, parts = (int(v) for v in options.share.split("/"))
     done = {row["key"] for row in read_rows(options.suite)}
     known: dict[str, Known] = {}

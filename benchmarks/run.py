@@ -1,6 +1,6 @@
 """Run benchmarks by name, or all of them; finished cells are kept in ``results/`` and skipped.
 
-python benchmarks/run.py all|dev|trained-dev|priors|final|trained|tail|foreign|forecast-dev|forecast-priors|forecast|suggest|label|pretrain|distill|demo|budget|parity|kill|planted|pool|speed|augment|tables --data DIR
+python benchmarks/run.py all|dev|trained-dev|whole-dev|priors|final|whole|trained|tail|foreign|forecast-dev|forecast-priors|forecast|suggest|label|pretrain|distill|demo|budget|parity|kill|planted|pool|speed|augment|tables --data DIR
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ HERE = Path(__file__).parent
 STEPS: dict[str, list[str]] = {
     "dev": ["ladder.py", "dev", "--data", "{data}"],
     "trained-dev": ["trained.py", "dev", "--data", "{data}"],
+    "whole-dev": ["whole.py", "dev", "--budget", "8m", "--data", "{data}"],
     "priors": ["priors.py"],
     "final": ["ladder.py", "final", "--data", "{data}"],
+    "whole": ["whole.py", "final", "--budget", "8m", "--data", "{data}"],
     "trained": ["trained.py", "final", "--data", "{data}"],
     "tail": ["trained.py", "tail", "--data", "{data}"],
     "foreign": ["trained.py", "foreign", "--data", "{data}"],

@@ -92,7 +92,7 @@ def test_a_rung_that_need_not_be_asked_about_the_test_images_is_not_when_the_tim
     train(data, tmp_path / "run")
     result = figures(tmp_path / "run")
     assert [row["test"] is None for row in result["rungs"]] == [False, True]
-    assert any("propagate was not asked about the test images" in note for note in result["notes"])
+    assert "propagate: not asked about the test images, for the time was up." in result["notes"]
     reads = (tmp_path / "run" / "test_reads.jsonl").read_text().splitlines()
     assert [json.loads(line)["rung"] for line in reads] == ["probe"]
 

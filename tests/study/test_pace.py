@@ -37,14 +37,6 @@ def test_a_network_is_paid_for_the_test_images_and_no_more_of_the_pool_than_the_
     assert pace(pool=50).answers(0.1) == pytest.approx(0.1 * 350)
 
 
-def test_only_chosen_rung_and_opponent_are_paid_for_whoever_they_will_be() -> None:
-    made = pace()
-    alone = made.reserve
-    made.owed = {"finetune": 10.0, "joint": 40.0, "noisy_student": 30.0}
-    assert made.reserve - alone == pytest.approx(70.0)
-    assert made.left == pytest.approx(made.clock.left - made.reserve, abs=0.1)
-
-
 def test_what_hardly_takes_time_is_done_though_the_time_is_up() -> None:
     late = Pace(Clock(0.0), SimpleNamespace(data=data()), 0.0)  # type: ignore[arg-type]
     assert late.holds(0.0)

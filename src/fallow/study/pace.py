@@ -28,8 +28,6 @@ promise is to end within a tenth of the budget, and the rung is what the run is 
 _EXPORT_SECONDS = 1.0
 SHOWN_LEAST = 200
 """Unlabeled images that the report shows at least; of more a trained network is asked where there is time."""
-_ANSWERING = 2
-"""Trained networks that are surely asked about the test images and the pool: the chosen one and the best on labels only."""
 _COMPARED_LEAST, _COMPARED_MOST, _COMPARED_SHARE = 4, 50, 0.05
 """On how many images the exported file is compared with the model in memory, where it does not score the test split, and
 the share of the budget that it may take."""
@@ -96,11 +94,8 @@ class Pace:
 
     @property
     def reserve(self) -> float:
-        """Seconds kept for all that comes after the last rung.
-
-        Whoever is neither chosen nor the opponent is asked about the test images only if there is time.
-        """
-        return self._reserve + sum(sorted(self.owed.values())[-_ANSWERING:])
+        """Seconds kept for all that comes after the last rung: any network may be asked, for all of them may vote."""
+        return self._reserve + sum(self.owed.values())
 
     def answers(self, image: float) -> float:
         """Return what a network that takes so many seconds an image will take for the test images and the report's least.

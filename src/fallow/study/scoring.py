@@ -83,11 +83,12 @@ def score(
         )
     study.screen.stage("test")
     images = ctx.data.images(ctx.data.test_ids)
-    probs = {
-        name: _said(study, images, name, name == chosen and through == EXPORTED)
-        for name in dict.fromkeys((chosen, opponent, *study.finals))
-        if name in (chosen, opponent) or _in_time(study, name, len(images))
-    }
+    probs: dict[RungName, Probs] = {}
+    for name in dict.fromkeys((chosen, opponent, *study.finals)):
+        if name in (chosen, opponent) or _in_time(study, name, len(images)):
+            probs[name] = _said(study, images, name, name == chosen and through == EXPORTED)
+    if late := [name for name in study.finals if name not in probs]:
+        study.notes.append(f"{', '.join(late)}: not asked about the test images, for the time was up.")
     if through == EXPORTED:
         in_memory = study.finals[chosen].predict(images).probs.numpy()
         agreement = float((in_memory.argmax(1) == probs[chosen].argmax(1)).mean())
@@ -101,13 +102,7 @@ def score(
 
 def _in_time(study: Study, name: RungName, images: int) -> bool:
     """Say whether a rung can be asked about the test images that need not be; what it said before is kept."""
-    seconds = study.pace.owed.get(name, 0.0)
-    if study.pace.holds(seconds) or study.stages[name].test(images) is not None:
-        return True
-    study.notes.append(
-        f"{name} was not asked about the test images: that takes about {seconds:.0f} s, and the time was up."
-    )
-    return False
+    return study.pace.holds(study.pace.owed.get(name, 0.0)) or study.stages[name].test(images) is not None
 
 
 def _said(study: Study, images: ImageSet, name: RungName, exported: bool) -> Probs:
