@@ -62,6 +62,7 @@ def test_a_dear_rung_that_was_measured_wins_on_the_balance_of_evidence() -> None
     equal = paired(np.ones(40), np.ones(40))
     assert keep(compare(equal, Prior(0.01, 0.05)), cheap=False)
     assert not keep(compare(equal, Prior(-0.01, 0.05)), cheap=False)
+    assert not keep(compare(equal, Prior(0.0, 0.05)), cheap=True)  # of equals the simpler stays
 
 
 def test_a_rung_that_loses_clearly_is_not_kept_whatever_the_prior_hoped() -> None:

@@ -145,7 +145,7 @@ def glossary(data: ReportData) -> list[Word]:
             Word(
                 "P(better)",
                 "How likely the rung beats the best one before it: these labels and earlier experience with other data "
-                "sets, taken together. From 50 % it is kept: waiting for proof would throw gains away. An expensive one that no "
+                "sets, taken together. Above 50 % it is kept: waiting for proof would throw gains away. An expensive one that no "
                 "label could be held out for needs 80 %.",
             )
         )

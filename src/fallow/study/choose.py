@@ -162,9 +162,9 @@ def compare(evidence: Paired | None, prior: Prior) -> Comparison:
 
 
 def keep(comparison: Comparison, cheap: bool) -> bool:
-    """Return whether a rung replaces the best below it."""
+    """Return whether a rung replaces the best below it; of equals the simpler stays."""
     unseen = comparison.observed is None and not cheap
-    return comparison.p_better >= (UNSEEN_BAR if unseen else BAR)
+    return comparison.p_better >= UNSEEN_BAR if unseen else comparison.p_better > BAR
 
 
 def corrected_for_choice(

@@ -45,7 +45,7 @@ class RungInfo:
     Attributes:
         name: Name in ``result.json``.
         title: A few words.
-        cheap: True for rungs of seconds; dear ones that nothing could measure are kept at P(better) >= 0.8, all others at 0.5.
+        cheap: True for rungs of seconds; dear ones that nothing could measure are kept at P(better) >= 0.8, all others above 0.5.
         labels_only: True when nothing but labels is looked at: such rungs are the honest opponents.
         needs_pool: True when there must be unlabeled images.
         needs_extra: True when there must be labeled images of another origin.
