@@ -13,7 +13,7 @@ from fallow.config.forecast import ForecastConfig
 from fallow.study.data import plan_folds
 from fallow.study.forecasting import LawPrior, fit_law, forecast_curves, learn, prior_of, tell, too_little
 from fallow.study.forecasting.forecast import rounded
-from fallow.study.forecasting.measure import fit_part, measure, parts_of
+from fallow.study.forecasting.measure import fit_part, measure, parts_of, steadied
 from fallow.study.inputs import FrozenInputs
 from tests.study.digits import context, write_digits
 
@@ -95,6 +95,8 @@ def test_how_often_fits_disagree_narrows_the_interval() -> None:
     told = fit_law(sizes, errors, covariance, images, 100, prior_of("probe", 0.067, 5))
     untold = fit_law(sizes, errors, covariance, images, 100, prior_of("probe", float("nan"), 5))
     assert np.ptp(told.quantiles(100)[1:]) < 0.8 * np.ptp(untold.quantiles(100)[1:])
+    faster = prior_of("probe", 0.067, 5, fade=0.6)
+    assert faster.exponent > prior_of("probe", 0.067, 5, fade=0.3).exponent + 0.1
     other_folds = prior_of("probe", 0.067, 3)
     assert other_folds.level is None
 
@@ -108,17 +110,20 @@ def test_priors_are_learned_from_cells_each_data_set_counting_the_same() -> None
             rows.append(
                 {
                     "data": name,
+                    "rung": "probe",
+                    "per_class": 10,
                     "disagreement": error / 1.5,
+                    "fade": (fade := rng.uniform(0.2, 0.6)),
                     "error": error,
-                    "later": error * 4 ** -(0.3 - 0.1 * np.log(error / 0.1)),
+                    "later": error * 4 ** -(0.3 - 0.1 * np.log(error / 0.1) + 0.5 * (fade - 0.4)),
                     "factor": 4.0,
                     "images": 10**9,
                 }
             )
     found = learn(rows)
-    assert found.ratio == pytest.approx(np.log(1.5))
-    assert found.exponent == pytest.approx(0.3)
-    assert found.by_error == pytest.approx(-0.1)
+    assert found.ratio == pytest.approx((np.log(1.5), 0.0, 0.0), abs=0.01)
+    assert found.exponent == pytest.approx((0.1, -0.1, 0.5), abs=0.02)
+    assert learn(rows, fading=False).exponent[2] == 0.0
 
 
 def test_few_data_sets_are_trusted_less_than_many_of_the_same_spread() -> None:
@@ -126,9 +131,12 @@ def test_few_data_sets_are_trusted_less_than_many_of_the_same_spread() -> None:
         rows = [
             {
                 "data": str(number),
-                "disagreement": 0.1 * np.exp(0.4 * (-1) ** number),
-                "error": 0.15,
-                "later": 0.1,
+                "rung": "probe",
+                "per_class": 10,
+                "fade": 0.4,
+                "disagreement": (seen := 0.1 if number // 2 % 2 else 0.15),
+                "error": (error := 1.5 * seen * np.exp(0.4 * (-1) ** number)),
+                "later": 0.7 * error,
                 "factor": 4.0,
                 "images": 10**9,
             }
@@ -137,6 +145,24 @@ def test_few_data_sets_are_trusted_less_than_many_of_the_same_spread() -> None:
         return learn(rows).ratio_sd
 
     assert spread(4) > 1.3 * spread(40) > 1.3 * 0.4
+
+
+def test_how_sure_fits_are_of_all_images_steadies_what_few_held_out_labels_say() -> None:
+    rng = np.random.default_rng(0)
+    plain, better, said = [], [], []
+    for _ in range(300):
+        doubt = rng.beta(0.6, 2.4, 100)  # 0.2 on average, and as often wrong as it says
+        wrong = (rng.uniform(size=100) < doubt).astype(float)[None]
+        estimates, covariance = steadied(wrong, doubt[None], np.array([0.2]))
+        plain.append(wrong.mean())
+        better.append(estimates[0])
+        said.append(covariance[0, 0])
+        unsteadied, raw = steadied(wrong, doubt[None], np.array([np.nan]))
+        assert unsteadied[0] == pytest.approx(wrong.mean())
+        assert raw[0, 0] == pytest.approx(np.var(wrong, ddof=1) / 100)
+    assert np.mean(better) == pytest.approx(0.2, abs=0.006)
+    assert np.std(better) < 0.93 * np.std(plain)
+    assert np.std(better) == pytest.approx(np.sqrt(np.mean(said)), rel=0.15)
 
 
 @pytest.mark.parametrize("rung", ["probe", "propagate"])

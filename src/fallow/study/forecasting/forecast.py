@@ -90,7 +90,7 @@ def laws_of(
     """Return the posterior of each curve's law.
 
     Args:
-        curves: By rung; always with the probe, whose fits' disagreement says most of every rung's level.
+        curves: By rung; always with the probe, whose fits' disagreement and doubt say most of every rung's law.
         labels: Labels at hand.
         per_class: Labels a class, the median over classes.
         seed: Of the draws.
@@ -98,8 +98,10 @@ def laws_of(
     """
     probe, made = curves["probe"], {}
     for name, curve in curves.items():
-        prior = prior_of(name, float(probe.disagreement[0]), probe.folds, per_class, without)
-        made[name] = fit_law(curve.sizes, curve.errors, curve.covariance, curve.images, labels, prior, seed)
+        prior = prior_of(name, float(probe.disagreement[0]), probe.folds, per_class, probe.fade, without)
+        made[name] = fit_law(
+            curve.sizes, curve.estimates, curve.covariance, curve.images, labels, prior, seed
+        )
     return made
 
 
@@ -210,8 +212,8 @@ def _decisions(ctx: RungContext, found: Forecasted) -> None:
                 f"forecast.{name}",
                 f"{np.median(law.level):.3f} x (labels / {law.labels:.0f})^-{np.median(law.exponent):.2f}",
                 "search",
-                "A power law with an asymptote of at least zero, fitted to errors on held-out labels and to how often fits "
-                "disagree on unlabeled images; exponent, asymptote and ratio have priors from other data sets.",
+                "A power law with an asymptote of at least zero, fitted to errors on held-out labels, to how often fits "
+                "disagree on unlabeled images and to how fast their doubt about these falls; exponent, asymptote and ratio have priors from other data sets.",
                 {
                     "held_out": curve.images,
                     **{
@@ -223,6 +225,7 @@ def _decisions(ctx: RungContext, found: Forecasted) -> None:
                         for size, d in zip(curve.sizes, curve.disagreement, strict=True)
                         if np.isfinite(d)
                     },
+                    **({"doubt falls by": round(curve.fade, 3)} if np.isfinite(curve.fade) else {}),
                 },
             )
         )

@@ -3,7 +3,12 @@
 Two things are measured. How often held-out labels are named wrongly is what is asked for, but a few hundred labels say it
 to within a fifth of itself. How often two fits, each without another part of the labels, name an *unlabeled* image
 differently costs no label, is known to a percent, and goes with the error ("Assessing Generalization of SGD via
-Disagreement", Jiang et al., ICLR 2022, arXiv 2106.13799).
+Disagreement", Jiang et al., ICLR 2022, arXiv 2106.13799). So is how unsure fits are of those images on average: how fast this
+falls with more labels says how fast the error will.
+
+The held-out labels say more beside the unlabeled images: where those that were held out happen to be harder than most, a fit is
+less sure of them, so that their error is corrected by how sure it is of all ("regression estimator", Cochran, Sampling
+Techniques, 1977, chapter 7).
 """
 
 from __future__ import annotations
@@ -32,6 +37,8 @@ PARTS = (1.0, 0.5, 0.25)
 """Parts of a fold's labels that are fitted on; each holds the next."""
 _STEP = 1.5
 """How many times larger each part must be than the next: nearer points say the same twice."""
+_TRUSTING = 20
+"""Held-out images that a slope of one (a calibrated fit: as often wrong as it says) counts for against what was measured."""
 _ASKED = 2000
 """Unlabeled images that are asked whether fits agree: of more the share is no surer than it needs to be."""
 
@@ -44,20 +51,35 @@ class Curve:
         rung: ``probe`` or ``propagate``.
         sizes: Mean number of labels of each point, (points,), largest first.
         errors: Held-out error of each point, (points,).
-        covariance: Of the errors, as the held-out images say, (points, points).
+        estimates: The same, corrected by how sure the fits are of held-out and of unlabeled images, (points,).
+        covariance: Of the estimates, as the held-out images say, (points, points).
         images: Labeled images that were held out.
         disagreement: Share of unlabeled images that two fits of one repeat name differently, the mean over pairs,
             (points,); NaN without a pool or without two fits.
+        doubt: One minus the probability of the likeliest class of unlabeled images, the mean over images and fits,
+            (points,); NaN without a pool.
         folds: Into how many parts the labels were dealt: fits share the more labels the more there are.
     """
 
     rung: RungName
     sizes: Array
     errors: Array
+    estimates: Array
     covariance: Array
     images: int
     disagreement: Array
+    doubt: Array
     folds: int
+
+    @property
+    def fade(self) -> float:
+        """How fast doubt falls from the second largest part of the labels to the largest: the exponent of a power law.
+
+        NaN without a pool or with labels for one part only.
+        """
+        if len(self.sizes) < 2:
+            return float("nan")
+        return float(np.log(self.doubt[1] / self.doubt[0]) / np.log(self.sizes[0] / self.sizes[1]))
 
 
 def parts_of(y: NDArray[np.int64], seed: int) -> list[NDArray[np.bool_]]:
@@ -101,6 +123,8 @@ class _Tally:
     """What one rung said with one part of the labels, over all folds."""
 
     wrong: Array
+    unsure: Array
+    doubt: list[float] = field(default_factory=list)
     named: dict[int, list[Named]] = field(default_factory=dict)
     sizes: list[int] = field(default_factory=list)
 
@@ -136,13 +160,15 @@ def measure(ctx: RungContext, folds: Sequence[Fold], rungs: Sequence[RungName], 
             known = found.only(mask)
             for rung in rungs:
                 made = fit_part(ctx, known, rung)
-                tally = tallies.setdefault((rung, part), _Tally(np.zeros(count)))
+                tally = tallies.setdefault((rung, part), _Tally(np.zeros(count), np.zeros(count)))
                 tally.sizes.append(int(mask.sum()))
-                guess = made.probs(held_out, "labeled").argmax(1)
-                tally.wrong[fold.held_out] += guess != ctx.data.y[fold.held_out]
+                probs = made.probs(held_out, "labeled")
+                tally.wrong[fold.held_out] += probs.argmax(1) != ctx.data.y[fold.held_out]
+                tally.unsure[fold.held_out] += 1 - probs.max(1)
                 if len(asked):
-                    named = made.probs(asked, "pool").argmax(1).astype(np.int32)
-                    tally.named.setdefault(fold.repeat, []).append(named)
+                    probs = made.probs(asked, "pool")
+                    tally.doubt.append(float(1 - probs.max(1).mean()))
+                    tally.named.setdefault(fold.repeat, []).append(probs.argmax(1).astype(np.int32))
         ctx.drop_scratch(fold)
         done += 1
     return [_curve(rung, tallies, seen, done, parts) for rung in rungs]
@@ -157,15 +183,37 @@ def _curve(
     ]
     held_out = seen > 0
     wrong = np.stack([tally.wrong[held_out] / seen[held_out] for tally in whole])
+    unsure = np.stack([tally.unsure[held_out] / seen[held_out] for tally in whole])
+    doubt = np.array([np.mean(tally.doubt) if tally.doubt else np.nan for tally in whole])
+    estimates, covariance = steadied(wrong, unsure, doubt)
     return Curve(
         rung,
         np.array([np.mean(tally.sizes) for tally in whole]),
         wrong.mean(1),
-        np.atleast_2d(np.cov(wrong)) / wrong.shape[1],
+        estimates,
+        covariance,
         wrong.shape[1],
         np.array([_disagreement(tally.named) for tally in whole]),
+        doubt,
         parts,
     )
+
+
+def steadied(wrong: Array, unsure: Array, doubt: Array) -> tuple[Array, Array]:
+    """Return held-out errors corrected by how sure the fits are, (points,), and their covariance, (points, points).
+
+    Args:
+        wrong: How often each held-out image was named wrongly, (points, images).
+        unsure: How unsure fits were of it, (points, images).
+        doubt: How unsure they are of unlabeled images on average, (points,); NaN without a pool: nothing is corrected.
+    """
+    count = wrong.shape[1]
+    apart = unsure - unsure.mean(1, keepdims=True)
+    slope = (wrong * apart).mean(1) / ((apart**2).mean(1) + 1e-6)
+    slope = np.where(np.isfinite(doubt), (slope * count + _TRUSTING) / (count + _TRUSTING), 0.0)
+    away = unsure.mean(1) - np.where(np.isfinite(doubt), doubt, 0.0)
+    rest = wrong - slope[:, None] * unsure
+    return np.clip(wrong.mean(1) - slope * away, 0.0, 1.0), np.atleast_2d(np.cov(rest)) / count
 
 
 def _disagreement(named: dict[int, list[Named]]) -> float:

@@ -4,7 +4,7 @@
 it that no number of labels takes away (the asymptote ``a = r A``, never below zero). A hundred held-out labels say A to
 within a fifth of itself, little of c and nearly nothing of r, and a plain fit extrapolates their noise. So all three have
 priors, estimated on other data sets: A from how often fits disagree on unlabeled images, c from A (what is hard falls
-slowly), r small. The posterior is drawn by importance sampling: prior draws, weighted by how well they explain the errors
+slowly), both from how fast fits' doubt about these images falls with more labels, r small. The posterior is drawn by importance sampling: prior draws, weighted by how well they explain the errors
 that were measured.
 """
 
