@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from protocol import RESULTS, Known, draw, load, read_rows, seeds_of, suite_parser
+from trained import tested
 
 POOL = {"cifar10": 3000, "fashion": 3000}
 """What a CPU can train on in minutes."""
@@ -83,7 +84,7 @@ def climb(cell: Cell, known: Known, budget: str, pinned: list[str], work: Path) 
     study = Study(open_source(table), config, run, clock, without_prior=cell.data)
     ctx, best = study.rise()
     climbed = round(clock.elapsed, 1)
-    tests = tested(study, ctx)
+    tests = {name: tested(ctx, candidate) for name, candidate in study.finals.items()}
     pairs: dict[str, Any] = {}
     for low, high in combinations(study.finals, 2):
         where, correct = study.evidence.correct((high, low))
@@ -114,22 +115,6 @@ def climb(cell: Cell, known: Known, budget: str, pinned: list[str], work: Path) 
         "seconds": climbed,
         "notes": study.notes,
     }
-
-
-def tested(study: Any, ctx: Any) -> dict[str, dict[str, float]]:
-    """Return accuracy and mean recall of every final model on the test images."""
-    import numpy as np
-
-    truth, images = ctx.data.test_classes(), ctx.data.images(ctx.data.test_ids)
-    found = {}
-    for name, candidate in study.finals.items():
-        said = candidate.predict(images).probs.numpy().argmax(1)
-        recalls = [float((said[truth == c] == c).mean()) for c in np.unique(truth)]
-        found[name] = {
-            "test": round(float((said == truth).mean()), 4),
-            "balanced_test": round(float(np.mean(recalls)), 4),
-        }
-    return found
 
 
 def main() -> None:

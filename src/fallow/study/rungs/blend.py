@@ -8,14 +8,13 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fallow.methods import fit_with_extra
-from fallow.models import Branch, EmbeddingClassifier
+from fallow.models import EmbeddingClassifier
 from fallow.study.candidates.frozen import FrozenCandidate
 from fallow.study.context import RungContext
-from fallow.study.extra import extra_mass, extra_rows, search_fits
+from fallow.study.extra import extra_mass, search_fits
 from fallow.study.inputs import FrozenInputs
 from fallow.study.rung import Candidate, Cost, Fold, Rung, RungInfo
-from fallow.study.strength import labels_strength
+from fallow.study.rungs.probe import fitted_heads
 from fallow.types import JsonObject, RungName
 
 
@@ -45,14 +44,8 @@ class BlendRung(Rung):
         steps: int | None = None,
     ) -> Candidate:
         """Fit a head for each space on labels and extra images; their log-probabilities are averaged."""
-        found, classes = FrozenInputs(ctx, fold), len(ctx.data.classes)
-        y, mass = found.labels[found.labels >= 0], extra_mass(ctx, fold, found)
-        branches = []
-        for space in found.spaces:
-            feature_map, x = found.known(space)
-            strength, _ = labels_strength(ctx, fold, x, y, classes)
-            head = fit_with_extra(x, y, classes, strength, extra_rows(ctx, found, space, mass))
-            branches.append(Branch(space, feature_map, head))
+        found = FrozenInputs(ctx, fold)
+        branches, _ = fitted_heads(ctx, fold, found, extra_mass(ctx, fold, found))
         return FrozenCandidate(EmbeddingClassifier(branches, ctx.data.classes), ctx.bank)
 
     def restore(

@@ -8,10 +8,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fallow.methods import fit_with_extra
 from fallow.models import DEFAULT_STRENGTH, Branch, EmbeddingClassifier, fit_logistic
 from fallow.record import Decision
 from fallow.study.candidates.frozen import FrozenCandidate
 from fallow.study.context import RungContext
+from fallow.study.extra import extra_rows
 from fallow.study.inputs import FrozenInputs
 from fallow.study.rung import Candidate, Cost, Fold, Rung, RungInfo
 from fallow.study.strength import SEARCH_FROM, labels_strength
@@ -38,16 +40,7 @@ class ProbeRung(Rung):
         steps: int | None = None,
     ) -> Candidate:
         """Fit a head for each space; their log-probabilities are averaged."""
-        found, classes = FrozenInputs(ctx, fold), len(ctx.data.classes)
-        y = found.labels[found.labels >= 0]
-        branches, figures = [], []
-        for space in found.spaces:
-            feature_map, x = found.known(space)
-            strength, evidence = labels_strength(ctx, fold, x, y, classes)
-            figures.append((strength, evidence))
-            branches.append(
-                Branch(space, feature_map, fit_logistic(x, y, n_classes=classes, strength=strength))
-            )
+        branches, figures = fitted_heads(ctx, fold, FrozenInputs(ctx, fold))
         if fold is None:
             _record(ctx, figures)
         return FrozenCandidate(EmbeddingClassifier(branches, ctx.data.classes), ctx.bank)
@@ -69,6 +62,28 @@ class ProbeRung(Rung):
             return (head.logits(x[held_out]).argmax(1) == y[held_out]).astype(np.float64)
 
         return fit_score
+
+
+def fitted_heads(
+    ctx: RungContext, fold: Fold | None, found: FrozenInputs, mass: float = 0.0
+) -> tuple[list[Branch], list[tuple[float, dict[str, Json]]]]:
+    """Return a linear head for each space, and the strength of each with what it was chosen by.
+
+    Args:
+        ctx: Data and vectors.
+        fold: What is held out; None is the final refit.
+        found: The inputs of the fold.
+        mass: What all extra images together count, in terms of the labels.
+    """
+    y, classes = found.labels[found.labels >= 0], len(ctx.data.classes)
+    branches, figures = [], []
+    for space in found.spaces:
+        feature_map, x = found.known(space)
+        strength, evidence = labels_strength(ctx, fold, x, y, classes)
+        head = fit_with_extra(x, y, classes, strength, extra_rows(ctx, found, space, mass))
+        figures.append((strength, evidence))
+        branches.append(Branch(space, feature_map, head))
+    return branches, figures
 
 
 def _record(ctx: RungContext, figures: list[tuple[float, dict[str, Json]]]) -> None:

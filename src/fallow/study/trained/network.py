@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from fallow.errors import ConfigError
 from fallow.models import (
@@ -21,6 +20,7 @@ from fallow.models import (
 )
 from fallow.models.small import SMALL_MEAN, SMALL_STD
 from fallow.study.context import RungContext
+from fallow.study.priors import Network
 from fallow.types import Json
 
 _WIDTH = 32
@@ -46,7 +46,7 @@ class NetworkPlan:
     trainable: Trainable
 
     @property
-    def init(self) -> Literal["scratch", "pretrained"]:
+    def init(self) -> Network:
         """Where it starts, in a word."""
         return "scratch" if self.scratch else "pretrained"
 
