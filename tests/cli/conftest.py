@@ -34,7 +34,8 @@ def surroundings(
     """Work in an empty folder, with a cache of the tests' own and a process that has just begun."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FALLOW_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-    monkeypatch.setattr("fallow.study.process_age", lambda: 0.0)
+    for verb in ("runs", "one_go"):
+        monkeypatch.setattr(f"fallow.verbs.{verb}.process_age", lambda: 0.0)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in handlers.items():
@@ -69,6 +70,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     photos(here / "photos")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FALLOW_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        patch.setattr("fallow.study.process_age", lambda: 0.0)
+        patch.setattr("fallow.verbs.runs.process_age", lambda: 0.0)
         main(["train", str(here / "photos"), "--out", str(here / "run"), *QUICK])
     return here

@@ -210,3 +210,12 @@ def test_no_color_and_pipes_are_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("TERM", "xterm")
     assert "\x1b[" in last_screen(result(), **options)  # type: ignore[arg-type]
+
+
+def test_the_clock_on_screen_is_the_clock_of_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    ladder = LiveLadder(budget_seconds=60, already=12, console=Console(file=Terminal(), force_terminal=True))
+    assert "12 s of 1 min" in ladder._now()[1].plain
+    out = io.StringIO()
+    LiveLadder(lines=True, already=12, console=Console(file=out)).note("So it is.")
+    assert out.getvalue().split() == ["fallow", "12", "s", "note:", "So", "it", "is."]

@@ -17,13 +17,14 @@ import fallow.study.leave
 from fallow.cli import main
 from fallow.config import read_config
 from fallow.export import load_bundle
+from fallow.record import elapsed_before
 from fallow.study import RUNGS
 from fallow.study.clock import Clock
 from fallow.study.evidence import OutOfFold
 from fallow.study.judge import Judge, Judgment
 from fallow.study.pace import Pace, image_seconds
 from fallow.study.rung import Cost, RungInfo
-from fallow.study.stage import Stage, StagePlan, elapsed_before
+from fallow.study.stage import Stage, StagePlan
 from tests.study.digits import (
     FEW,
     assert_same,

@@ -12,9 +12,9 @@ import pytest
 import fallow
 import fallow.study.leave
 import fallow.study.scoring
+from fallow.record import elapsed_before
 from fallow.study.data import StudyData
 from fallow.study.scoring import accuracies
-from fallow.study.stage import elapsed_before
 from tests.study.digits import FEW, figures, hasten, train, write_digits
 
 

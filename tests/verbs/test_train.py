@@ -10,7 +10,10 @@ import torch
 from torch.utils.data import Dataset
 
 import fallow
+from fallow.config import TrainConfig
+from fallow.record import note_elapsed
 from fallow.report import LiveLadder
+from fallow.verbs.runs import at_work, open_run
 from tests.photos import photos, put, tiny
 from tests.verbs.conftest import quick
 
@@ -140,6 +143,29 @@ def test_the_screen_names_the_data_as_they_were_typed(
     photos(tmp_path / "photos")
     quick("./photos", Path("run"))
     assert told == ["./photos"]
+
+
+def test_screen_and_budget_count_from_the_same_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fallow.verbs.runs.process_age", lambda: 40.0)
+    data = photos(tmp_path / "data")
+    run, asked = open_run("train", TrainConfig, data, {"out": tmp_path / "run"}, False)
+    note_elapsed(run.path, "plan", 60.0)  # by the run that this one goes on from
+    with at_work(
+        "train",
+        TrainConfig,
+        run,
+        asked,
+        data,
+        {},
+        resume=True,
+        show="nothing",
+        from_process_start=True,
+        left=lambda run, where: "",
+    ) as work:
+        assert 100 <= work.clock.elapsed < 110
+        assert "1 min 4" in work.screen._now()[1].plain
 
 
 @pytest.mark.parametrize(

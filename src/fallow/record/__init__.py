@@ -1,6 +1,7 @@
 """What was found and why: plain values that every room may write and read."""
 
 from fallow.record.decision import Decision, DecisionLog
+from fallow.record.elapsed import elapsed_before, note_elapsed, process_age
 from fallow.record.results import (
     ONE_GROUP,
     ONE_LABEL,
@@ -33,6 +34,9 @@ __all__ = [
     "Unmeasured",
     "Waterfall",
     "WaterfallBar",
+    "elapsed_before",
+    "note_elapsed",
+    "process_age",
     "read_json",
     "write_json",
 ]

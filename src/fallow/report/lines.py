@@ -41,12 +41,14 @@ class PlainLines:
 
     Args:
         stream: Where to write; once it takes nothing more, nothing more is written.
+        already: Seconds of the run that passed before.
     """
 
-    def __init__(self, stream: IO[str]) -> None:
+    def __init__(self, stream: IO[str], already: float = 0.0) -> None:
         self._stream: IO[str] | None = stream
         self._unicode = speaks_unicode(stream)
-        self._begun = self._stage_begun = time.monotonic()
+        self._stage_begun = time.monotonic()
+        self._begun = self._stage_begun - already
         self._stage = ""
         self._told: set[str] = set()
 

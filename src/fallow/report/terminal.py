@@ -201,6 +201,7 @@ class LiveLadder:
         enabled: False draws nothing (``--json``).
         lines: Write plain lines where nothing is drawn.
         budget_seconds: The wall clock asked for; 0 leaves it out.
+        already: Seconds of it that were used before, by loading Python or by a run that goes on.
         console: Where to draw; default stderr.
     """
 
@@ -210,20 +211,21 @@ class LiveLadder:
         enabled: bool = True,
         lines: bool = False,
         budget_seconds: float = 0.0,
+        already: float = 0.0,
         console: Console | None = None,
     ) -> None:
         self._console = console or Console(file=sys.stderr, highlight=False)
         self._on = enabled and self._console.is_terminal and (console is not None or sys.stdout.isatty())
-        self._lines = PlainLines(self._console.file) if lines and not self._on else None
+        self._lines = PlainLines(self._console.file, already) if lines and not self._on else None
         self._unicode = speaks_unicode(self._console.file)
         self._budget = budget_seconds
-        self._begun = time.monotonic()
+        self._begun = time.monotonic() - already
         self._head: list[Text] = []
         self._rows: list[_Row] = []
         self._notes: list[str] = []
         self._stage = ""
         self._work = ("", 0, 0)
-        self._work_begun, self._work_from = self._begun, 0
+        self._work_begun, self._work_from = time.monotonic(), 0
         self._live: Live | None = None
 
     def start(self, data: str, counts: Counts | None = None) -> None:

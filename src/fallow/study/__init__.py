@@ -14,14 +14,13 @@ from fallow.study.choose import (
     mix_weights,
     paired,
 )
-from fallow.study.clock import Clock, process_age
+from fallow.study.clock import Clock
 from fallow.study.context import RungContext
 from fallow.study.evidence import OutOfFold
 from fallow.study.ladder import Study
 from fallow.study.priors import prior
 from fallow.study.rung import Candidate, Cost, Fold, ImageSet, Rung, RungInfo
 from fallow.study.rungs import RUNGS
-from fallow.study.stage import elapsed_before
 
 __all__ = [
     "RUNGS",
@@ -43,11 +42,9 @@ __all__ = [
     "claims",
     "compare",
     "corrected_for_choice",
-    "elapsed_before",
     "gain_interval",
     "keep",
     "mix_weights",
     "paired",
     "prior",
-    "process_age",
 ]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-from pathlib import Path
 
 EXIT_SECONDS = 0.3
 """What a process takes to end after its last file: part of the wall clock that a person waits for."""
@@ -12,16 +10,6 @@ _MARGIN, _MARGIN_MOST = 0.05, 5.0
 """Share of the budget, up to some seconds, that is aimed to be left over: what is estimated may take longer."""
 TOLERANCE = 1.1
 """A budget is kept when no more than this multiple of it is used."""
-
-
-def process_age() -> float:
-    """Return the seconds since this process started (0 where the system does not tell)."""
-    try:
-        fields = Path("/proc/self/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
-        started = float(fields[19]) / os.sysconf("SC_CLK_TCK")
-        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
-    except (OSError, AttributeError, IndexError, ValueError):
-        return 0.0
 
 
 class Clock:

@@ -12,7 +12,7 @@ from fallow.config import TrainConfig
 from fallow.data import Source, audit, cache_dir, check_extra, check_trainable
 from fallow.engine import check_trackers
 from fallow.models import Backbone
-from fallow.record import DecisionLog, RunDir, RungResult, StudyResult, write_json
+from fallow.record import DecisionLog, RunDir, RungResult, StudyResult, note_elapsed, write_json
 from fallow.report import LiveLadder
 from fallow.study.bank import SpaceBank
 from fallow.study.calibrate import calibrate
@@ -30,7 +30,7 @@ from fallow.study.plan import SpacePlan, as_before, kept_spaces, part_of_pool, p
 from fallow.study.replay import ELSEWHERE, followed, planned, stage_plan
 from fallow.study.rung import Candidate, Cost, Rung, Workload
 from fallow.study.rungs import RUNGS
-from fallow.study.stage import Stage, StagePlan, note_elapsed
+from fallow.study.stage import Stage, StagePlan
 from fallow.study.trained.checks import check_training
 from fallow.study.trained.map_plan import recall_maps
 from fallow.study.trained.tune import recall_tuning

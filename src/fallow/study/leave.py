@@ -22,6 +22,7 @@ from fallow.record import (
     StudyResult,
     Waterfall,
     WaterfallBar,
+    note_elapsed,
     read_json,
     write_json,
 )
@@ -38,7 +39,7 @@ from fallow.study.replay import config_text
 from fallow.study.reporting import gather_report
 from fallow.study.rungs import RUNGS
 from fallow.study.scoring import Tested, decide_scoring, score
-from fallow.study.stage import Stage, StagePlan, note_elapsed
+from fallow.study.stage import Stage, StagePlan
 from fallow.study.trained.map_plan import followed_maps
 from fallow.study.trained.tune import followed_tuning
 from fallow.study.verdict import verdict

@@ -18,7 +18,6 @@ from fallow.record import Decision, read_json, write_json
 from fallow.record.rundir import append_line, read_lines, write_bytes
 
 Array = NDArray[Any]
-_CLOCK = "clock.jsonl"
 
 
 @dataclass(frozen=True)
@@ -164,10 +163,6 @@ class Stage:
         seen = [float(line.get("seconds", 0.0)) for line in self.lines() if line.get("fold") is not None]
         return float(np.median(seen)) if seen else 0.0
 
-    def elapsed(self) -> float:
-        """Return how old the run was when the last fit was logged."""
-        return max((float(line.get("elapsed", 0.0)) for line in self.lines()), default=0.0)
-
     def _log(self, line: dict[str, Any]) -> None:
         append_line(self.path / "metrics.jsonl", line)
 
@@ -190,15 +185,3 @@ class Stage:
         except (SafetensorError, OSError):
             return None
         return tensors if all(k in tensors for k in needed) else None
-
-
-def note_elapsed(run: Path, what: str, elapsed: float) -> None:
-    """Write down how old the run is now that ``what`` is done: every fit says it too, but much is done before the first."""
-    append_line(run / _CLOCK, {"done": what, "elapsed": elapsed})
-
-
-def elapsed_before(run: Path) -> float:
-    """Return how much of its budget an interrupted run had used when it last wrote it down."""
-    folders = sorted((run / "stages").glob("*")) if (run / "stages").is_dir() else []
-    ages = [Stage(folder).elapsed() for folder in folders if folder.is_dir()]
-    return max([0.0, *ages, *(float(line.get("elapsed", 0.0)) for line in read_lines(run / _CLOCK))])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fallow.config import build
 from fallow.config.forecast import FrozenConfig
-from fallow.record import RunDir
+from fallow.record import RunDir, process_age
 from fallow.types import Progress
 from fallow.verbs.runs import Show, asked_for, check_show, open_run, source_of
 from fallow.verbs.watch import Watching
@@ -78,7 +78,7 @@ def one_go(
         ConfigError: Something that was asked for is wrong.
         RunError: The folder cannot be made, or is not empty.
     """
-    from fallow.study import Clock, process_age
+    from fallow.study import Clock
 
     check_show(show)
     already = process_age() if from_process_start else 0.0

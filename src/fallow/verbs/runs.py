@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 from fallow.config import RunConfig, build, dump_config, merge, nest, read_config
 from fallow.errors import ConfigError, DataError, RunError, WeightsError
-from fallow.record import RunDir, read_json, write_json
+from fallow.record import RunDir, elapsed_before, process_age, read_json, write_json
 from fallow.record.rundir import LOCK, write_bytes
 
 if TYPE_CHECKING:
@@ -128,15 +128,24 @@ def at_work(
         left: Says what a run that was stopped has left, from the run and its quoted path.
     """
     from fallow.report import LiveLadder
-    from fallow.study import Clock, elapsed_before, process_age
 
     try:
         settings = build(model, request["config"], "the options")
-        already = process_age() if from_process_start else 0.0
-        clock = Clock(settings.seconds, already + elapsed_before(run.path))
+        before = elapsed_before(run.path)
+
+        def used() -> float:
+            return before + (process_age() if from_process_start else 0.0)
+
         with LiveLadder(
-            enabled=show == "auto", lines=show != "nothing", budget_seconds=settings.seconds
+            enabled=show == "auto",
+            lines=show != "nothing",
+            budget_seconds=settings.seconds,
+            already=used(),
         ) as screen:
+            screen.stage("start")  # the networks' libraries are loaded: seconds, a minute on a busy machine
+            from fallow.study import Clock
+
+            clock = Clock(settings.seconds, used())
             yield Work(run, settings, clock, source_of(data, others), screen, str(request["data"]))
     except BaseException as error:
         if not resume:

@@ -15,7 +15,7 @@ from fallow.data import Source, audit, cache_dir, check_trainable
 from fallow.engine import check_trackers
 from fallow.errors import ConfigError, RunError
 from fallow.export import Deployed, load_bundle, quantize, save_bundle
-from fallow.record import Decision, DecisionLog, RunDir, read_json, write_json
+from fallow.record import Decision, DecisionLog, RunDir, note_elapsed, read_json, write_json
 from fallow.record.rundir import write_bytes
 from fallow.report import LiveLadder
 from fallow.study.bank import SpaceBank
@@ -39,7 +39,6 @@ from fallow.study.distilling.teacher import Taught, ask, check_teachers
 from fallow.study.plan import SpacePlan, as_before, kept_spaces, part_of_pool, plan_spaces
 from fallow.study.replay import ELSEWHERE, followed, planned
 from fallow.study.rung import ImageSet
-from fallow.study.stage import note_elapsed
 from fallow.tasks import classification_task
 from fallow.types import JsonObject, Progress
 

@@ -24,7 +24,7 @@ from fallow.models import (
     to_backbone,
     token_info,
 )
-from fallow.record import DecisionLog, RunDir, read_json, write_json
+from fallow.record import DecisionLog, RunDir, note_elapsed, read_json, write_json
 from fallow.record.pretrained import PretrainRecord
 from fallow.report import LiveLadder
 from fallow.study.bank import SpaceBank
@@ -44,7 +44,7 @@ from fallow.study.pretraining.plan import (
     steps_for,
 )
 from fallow.study.pretraining.teacher import known_of, plan_teacher
-from fallow.study.stage import Stage, note_elapsed
+from fallow.study.stage import Stage
 
 _FIT, _TIMED = "pretrain", 1000
 _EXPORT_SECONDS, _SLOWER = 8.0, 1.05
