@@ -17,7 +17,7 @@ from tests.photos import photos
         (("tran", "data"), ("tran", "train")),
         (("train",), ("DATA",)),
         (("train", "data", "--budgte", "1m"), ("--budgte", "--budget")),
-        (("train", "data", "more"), ("more",)),
+        (("train", "data", "more"), ("no place for 'more'",)),
         (("train", "data", "--set", "embed.vews=flip"), ("embed.vews", "'embed.views'")),
         (("train", "data", "--set", "views=flip"), ("'views'", "'embed.views'")),
         (("train", "data", "--set", "qqq=1"), ("'qqq'", "fallow init")),
@@ -56,6 +56,14 @@ def test_an_option_key_or_value_that_does_not_exist_is_named_with_the_nearest(
     photos(tmp_path / "data")
     refused(fallow(*words), *named)
     assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_backbone_that_is_none_is_told_before_the_data_are_read(
+    fallow: Fallow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos(tmp_path / "data")
+    monkeypatch.setattr("fallow.study.ladder.audit", None)
+    refused(fallow("train", "data", "--backbone", "resnet5O"), "'resnet5O'", "'resnet50'")
 
 
 def test_all_wrong_values_are_told_at_once(fallow: Fallow, tmp_path: Path) -> None:

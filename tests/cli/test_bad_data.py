@@ -63,6 +63,12 @@ def _every_picture_twice(here: Path) -> Path:
     return here / "data"
 
 
+def _measurements(here: Path) -> Path:
+    lines = [f"{put(here / f'{i}.png', i % 3, seed=i).name},{i / 4}" for i in range(9)]
+    (here / "list.csv").write_text("path,label\n" + "\n".join(lines))
+    return here / "list.csv"
+
+
 def _photo(here: Path) -> Path:
     return put(here / "data.png")
 
@@ -96,6 +102,7 @@ def _link_to_itself(here: Path) -> Path:
         (_only_unlabeled, ("labels are missing",)),
         (_class_of_test_alone, ("'cow'", "test", "not in the training images")),
         (_every_picture_twice, ("no image is left", "two different labels")),
+        (_measurements, ("look like measurements", "9 different numbers on 9 images", "'0.25'")),
         (_photo, ("data.png", "class folders")),
         (_archive, ("data.zip", "class folders")),
         (_pipe, ("data.csv", "neither a folder nor a file")),
@@ -123,7 +130,10 @@ def test_data_without_something_to_learn_is_refused_and_leaves_no_run_behind(
         ("path,label\nnowhere/a.png,cat\nnowhere/b.png,dog\n", ("none of the 2 files", "nowhere/a.png")),
         ("path,label\n" + "x" * 5000 + ".png,cat\n", ("none of the 1 files",)),
         ("path,label,split\nphotos/a.png,cat,tset\n", ("line 2", "'tset'", "train, val, test")),
-        ("path,kind,place\nphotos/a.png,cat,home\n", ("which column is the label", "kind, place")),
+        (
+            "path,kind,place\nphotos/a.png,cat,home\n",
+            ("which column is the label", "kind, place", "one class an image"),
+        ),
     ],
 )
 def test_a_list_that_cannot_be_read_is_refused_with_the_number_of_the_line(

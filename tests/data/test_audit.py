@@ -18,6 +18,7 @@ from fallow.data import (
     check_trainable,
     limit_validation,
     open_source,
+    several_in_one,
 )
 from fallow.errors import DataError, RunError
 from tests.data.conftest import encoded, picture, put
@@ -214,6 +215,16 @@ def test_what_cannot_be_trained_on(photos: Path, tmp_path: Path) -> None:
     assert "one class only, 'cat'" in sentence(tmp_path / "one")
     put(photos / "test" / "bird" / "1.png", seed=400)
     assert "the class 'bird' is in the test images" in sentence(photos)
+
+
+def test_several_classes_in_one_label_are_told(tmp_path: Path) -> None:
+    def said(*labels: str) -> str:
+        rows = [f"{put(tmp_path / f'{i}.png', i).name};{label}" for i, label in enumerate(labels)]
+        (tmp_path / "list.csv").write_text("\n".join(["path;label", *rows]))
+        return several_in_one(audit(open_source(tmp_path / "list.csv")))
+
+    assert said("dog", "dog|beach").startswith("'dog|beach' is taken as one class")
+    assert said("tench, Tinca tinca", "crane, bird", "1-2") == ""
 
 
 def test_a_class_without_a_readable_image(photos: Path) -> None:

@@ -5,8 +5,17 @@ from dataclasses import replace
 import pytest
 
 from fallow.record import Counts, Decision, Interval
-from fallow.report.explain import first_sentence, glossary, rung_in_words, short_name, short_verdict
+from fallow.report.explain import (
+    first_sentence,
+    glossary,
+    probe_there,
+    rung_in_words,
+    short_name,
+    short_verdict,
+)
+from fallow.report.view import steps
 from tests.report.sample import bare, complete, result
+from tests.report.test_terminal import screen
 
 
 def terms(**changes: object) -> dict[str, str]:
@@ -48,6 +57,19 @@ def test_weights_and_the_correction_for_the_choice_are_told_where_there_are_any(
     found = terms(decisions=weighted, result=result(chosen=chosen))
     assert "20.0 %" in found["Weighted by class"]
     assert "Corrected for the choice" in found
+
+
+def test_a_gain_on_fewer_labels_comes_with_the_probes_error_there() -> None:
+    probe, spread, _ = result().rungs
+    few = replace(spread, held_out=Interval(0.65, 0.43, 0.82, 20), gain=Interval(0.1, 0.0, 0.25, 20))
+    assert (
+        probe_there(few, result())
+        == "On the labels that it was measured on, the error of the probe is 45.0 %."
+    )
+    assert [probe_there(row, result()) for row in (probe, spread)] == ["", ""]
+    shown = result(rungs=(probe, few))
+    assert "probe is 45.0 %" in " ".join(screen(shown).split())
+    assert "probe is 45.0 %" in " ".join(step.note for step in steps(shown))
 
 
 def test_nothing_is_explained_where_nothing_was_measured() -> None:

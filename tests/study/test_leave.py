@@ -12,7 +12,7 @@ import pytest
 import fallow
 import fallow.study.leave
 import fallow.study.scoring
-from fallow.record import elapsed_before
+from fallow.record import Interval, Scored, elapsed_before
 from fallow.study.data import StudyData
 from fallow.study.scoring import accuracies
 from tests.study.digits import FEW, figures, hasten, train, write_digits
@@ -106,6 +106,14 @@ def test_accuracies_are_those_of_the_answers() -> None:
     counted = np.zeros((3, 3), np.int64)
     np.add.at(counted, (truth, guess), 1)
     assert accuracies(counted) == pytest.approx((3 / 5, (2 / 3 + 1 / 2) / 2))
+
+
+def test_the_balanced_figure_is_corrected_for_the_choice_too() -> None:
+    # With two labels a class the two figures are one, and stay one.
+    plain = Scored("propagate", Interval(0.65, 0.43, 0.82, 20), None, 0.65, None)
+    corrected = fallow.study.leave._corrected(plain, Interval(0.636, 0.41, 0.8, 20))
+    assert corrected.held_out == Interval(0.636, 0.41, 0.8, 20)
+    assert corrected.balanced_held_out == pytest.approx(0.636)
 
 
 def test_time_used_before_the_first_fit_is_used(

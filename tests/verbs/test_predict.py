@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import fallow
-from fallow.verbs.predict import as_csv, as_json, predict_images
+from fallow.study.probing import model_folder
+from fallow.verbs.predict import as_csv, as_json, model_at, predict_images
 from tests.photos import put, tiny
 
 
@@ -17,6 +18,11 @@ def test_the_verb_gives_what_the_result_gives(trained: fallow.Result) -> None:
     pool = trained.path.parent / "photos" / "unlabeled"
     assert fallow.predict(trained.path, str(pool)) == trained.predict(pool)
     assert [p.label for p in trained.predict(pool)] == ["cat", "dog", "emu"] * 2 + ["cat", "dog"]
+
+
+def test_the_path_that_a_run_prints_last_names_its_model(trained: fallow.Result) -> None:
+    assert model_at(trained.path / "model" / "model.onnx").directory == trained.path / "model"
+    assert model_folder(trained.path / "model" / "model.onnx") == trained.path / "model"
 
 
 def test_an_image_is_predicted_alone_whatever_comes_with_it(trained: fallow.Result) -> None:

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnusedCliTokensError
 
 from fallow._version import __version__
 from fallow.cli.commands import command, embed_command, find_command, predict_command, run_command
@@ -145,6 +145,8 @@ def stop_on_signals(received: list[int]) -> None:
 
 def _sentence(error: BaseException) -> str:
     text = " ".join(str(error).split())
+    if isinstance(error, UnusedCliTokensError):
+        text = f"there is no place for '{' '.join(error.unused_tokens or ())}' here."
     if isinstance(error, CycloptsError):
         text += f" See  {' '.join(('fallow', *(error.command_chain or ())))} --help"
     return text

@@ -3,7 +3,7 @@
 from fallow.data.ahead import cores, default_workers, in_order
 from fallow.data.audit import Audit, audit
 from fallow.data.cache import cache_dir
-from fallow.data.checks import check_extra, check_images, check_trainable, limit_validation
+from fallow.data.checks import check_extra, check_images, check_trainable, limit_validation, several_in_one
 from fallow.data.clean import Conflict, Leak, TwinGroup
 from fallow.data.folds import assign_folds, default_folds, stratified
 from fallow.data.images import ImageError, PixelScale, decode, looks_like_image
@@ -62,5 +62,6 @@ __all__ = [
     "printable",
     "read_image_file",
     "read_pixels",
+    "several_in_one",
     "stratified",
 ]

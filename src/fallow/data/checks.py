@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 
 import numpy as np
@@ -14,6 +15,10 @@ from fallow.errors import DataError, nearest
 from fallow.record import Decision
 from fallow.types import Split
 
+_NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?([eE][-+]?\d+)?")
+_BETWEEN = re.compile(r"\s*[|;,]\s*")
+_MANY = 8
+"""Fewer different numbers may be grades: 1, 1.5, 2 ..."""
 HOW_TO_LABEL = "give labels by class folders (train/<class>/photo.jpg) or a CSV file with lines 'path,label'"
 
 
@@ -28,6 +33,7 @@ def check_trainable(audit: Audit) -> None:
     where = _where(audit)
     if not audit.given:
         raise DataError(f"labels are missing: all images in {where} are unlabeled; {HOW_TO_LABEL}")
+    _check_classes(audit, where)
     for label, given in audit.given.items():
         if label not in audit.class_counts("train"):
             raise DataError(
@@ -48,6 +54,31 @@ def check_trainable(audit: Audit) -> None:
                     f"the class '{label}' is in the {name} images of {where} but not in the training images: "
                     f"add training images of it or take it out.{nearest(label, classes)}"
                 )
+
+
+def _check_classes(audit: Audit, where: str) -> None:
+    """Make sure that the labels are classes, and not measurements.
+
+    Raises:
+        DataError: Nearly every image has a number of its own, some with decimals.
+    """
+    labels, images = list(audit.given), sum(audit.given.values())
+    if len(labels) < _MANY or 2 * len(labels) < images or not all(map(_NUMBER.fullmatch, labels)):
+        return
+    if broken := next((label for label in labels if not float(label.replace(",", ".")).is_integer()), None):
+        raise DataError(
+            f"the labels in {where} look like measurements ({len(labels)} different numbers on {images} images, such as "
+            f"'{broken}'): fallow learns classes so far; put the numbers into a few ranges and give each a name"
+        )
+
+
+def several_in_one(audit: Audit) -> str:
+    """Return a sentence on labels that read like several classes of one image (``dog|beach``); empty where there are none."""
+    parts = {label: set(_BETWEEN.split(label)) for label in audit.given}
+    for label, these in parts.items():
+        if len(these) > 1 and any(these & others for name, others in parts.items() if name != label):
+            return f"'{label}' is taken as one class: several classes for one image are not learned so far."
+    return ""
 
 
 def check_extra(audit: Audit) -> None:

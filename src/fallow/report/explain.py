@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from fallow.record import Interval, StudyResult
+from fallow.record import Interval, RungResult, StudyResult
 from fallow.report.data import ReportData
 from fallow.report.words import beside_labels, percent, plural
 
@@ -33,6 +33,8 @@ _UNUSED = {
     "no time": "No time to learn from the unlabeled images",
     "no time then": "The run that this one follows had no time to learn from the unlabeled images",
 }
+_SAME = 0.005
+"""Accuracies that differ by less read as the same."""
 _END = re.compile(r"(?<=[^\s.])\.\s+(?=[A-Z0-9])")
 
 
@@ -54,6 +56,20 @@ def rung_in_words(rung: str) -> str:
 def short_name(rung: str) -> str:
     """Return a rung's name without jargon where there is one: ``label propagation`` for ``propagate``."""
     return SHORT.get(rung, rung.removeprefix("joint:").replace("_", " "))
+
+
+def probe_there(row: RungResult, result: StudyResult) -> str:
+    """Return a sentence with the probe's error on the labels that a rung was measured on; empty where it is that of its row.
+
+    A dear rung is measured on fewer labels than the probe: its error, less its gain, is then not the error of the probe's row.
+    """
+    probe = next((r for r in result.rungs if r.rung == "probe"), row)
+    if row.held_out is None or row.gain is None or probe.held_out is None:
+        return ""
+    there = row.held_out.value - row.gain.value
+    if abs(there - probe.held_out.value) < _SAME:
+        return ""
+    return f"On the labels that it was measured on, the error of the probe is {percent(1 - there)}."
 
 
 def first_sentence(text: str) -> tuple[str, str]:

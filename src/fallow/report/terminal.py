@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.text import Text
 
 from fallow.record import Counts, Interval, RungResult, StudyResult
-from fallow.report.explain import learned_beside, short_verdict
+from fallow.report.explain import learned_beside, probe_there, short_verdict
 from fallow.report.lines import PATIENCE, PlainLines, in_ascii, speaks_unicode
 from fallow.report.words import counts_line, duration, percent, plural, points, rung_title
 
@@ -77,7 +77,10 @@ def _row(rung: RungResult, result: StudyResult | None) -> _Row:
     chosen = result is not None and rung.rung == result.chosen.rung
     base = rung.rung == result.labels_only.rung if result else rung.gain is None and rung.rung == "probe"
     gain = None if base else rung.gain
-    return _Row(rung_title(rung.rung), error, gain, rung.seconds, chosen, base, rung.note)
+    note = rung.note
+    if result is not None:
+        note = f"{note} {probe_there(rung, result)}".strip()
+    return _Row(rung_title(rung.rung), error, gain, rung.seconds, chosen, base, note)
 
 
 def _plain(text: Text) -> Text:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fallow.record import ONE_GROUP, Interval, RungResult, Scored, StudyResult
 from fallow.report.data import ReportData
-from fallow.report.explain import learned_beside, rung_in_words
+from fallow.report.explain import learned_beside, probe_there, rung_in_words
 from fallow.report.words import duration, percent, plural, points, rung_title
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _step(
         "better": "" if rung.p_better is None else percent(rung.p_better, 0),
         "test": "" if rung.test is None else percent(1 - rung.test),
         "seconds": duration(rung.seconds),
-        "note": rung.note,
+        "note": " ".join(filter(None, (rung.note, probe_there(rung, result)))),
     }
     if error is None:
         return Step(**shared, error="not measured", interval="")

@@ -46,6 +46,21 @@ class SpaceBank:
         self._vectors: dict[str, dict[tuple[str, ...], NDArray[np.float32]]] = {}
         self._places: dict[tuple[str, ...], dict[str, int]] = {}
 
+    def named(self) -> tuple[str, ...]:
+        """Load the backbones that were asked for by name and return their names; none where that was left to the plan.
+
+        Done before the data are read: a name that is none, or weights that do not fit, are told at once.
+
+        Raises:
+            ConfigError: There is no such backbone.
+            WeightsError: It has no weights, or they do not fit.
+        """
+        asked = self.config.backbone
+        names = () if asked == "auto" or self.own is not None else tuple(map(str.strip, asked.split("+")))
+        for name in names:
+            self.backbone(name)
+        return names
+
     def backbone(self, name: str) -> Backbone:
         """Return the backbone called ``name``, loaded once."""
         if name not in self._backbones:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fallow.config import TrainConfig
-from fallow.data import Source, audit, cache_dir, check_extra, check_trainable
+from fallow.data import Source, audit, cache_dir, check_extra, check_trainable, several_in_one
 from fallow.engine import check_trackers
 from fallow.models import Backbone
 from fallow.record import DecisionLog, RunDir, RungResult, StudyResult, note_elapsed, write_json
@@ -148,6 +148,8 @@ class Study:
     def prepare(self) -> RungContext:
         """Read the data, plan what is embedded and return what rungs look at; nothing is fitted yet."""
         check_trackers(self.config.log.trackers)
+        bank = SpaceBank(self.config.embed, cache_dir(), self.config.offline, self.own, self.screen.progress)
+        bank.named()
         self.screen.stage("read")
         found = audit(self.source, progress=self.screen.progress)
         write_json(self.run.audit, found.to_json())
@@ -160,12 +162,13 @@ class Study:
         self.screen.start(self.named or found.source.describe(), data.counts)
         self.fingerprint = data.fingerprint()
         self._follow()
-        bank = SpaceBank(self.config.embed, cache_dir(), self.config.offline, self.own, self.screen.progress)
+        bank.config = self.config.embed  # without what was settled for other data
         self.screen.stage("embed")
         self.plan = kept_spaces(self.run, self.fingerprint, self.decisions, lambda: self._plan(data, bank))
         note_elapsed(self.run.path, "plan", self.clock.elapsed)
         if poor := without_weights(self.plan, bank):
             self.notes.append(poor)
+        self.notes += [said for said in (several_in_one(found),) if said]
         self.notes += extra_notes(data)
         self.unlabeled = len(data.pool_ids)
         if self.plan.pool < self.unlabeled:

@@ -173,7 +173,7 @@ def _result(study: Study, ctx: RungContext, choice: Choice, tested: Tested) -> S
     opponent, chosen = (_scored(study, by_name[name], shared) for name in (labels_only, best))
     gain = _gain(study, choice, correct, weights) if len(where) else None
     if len(where) and best != labels_only:
-        chosen = replace(chosen, held_out=corrected_for_choice(correct, best, weights, study.config.seed))
+        chosen = _corrected(chosen, corrected_for_choice(correct, best, weights, study.config.seed))
     claim = (
         best != labels_only
         and gain is not None
@@ -211,6 +211,14 @@ def _result(study: Study, ctx: RungContext, choice: Choice, tested: Tested) -> S
         unmeasured="" if len(where) else ctx.data.unmeasured,
         extra=extra,
     )
+
+
+def _corrected(chosen: Scored, held_out: Interval) -> Scored:
+    """Return the figures less what comes from having been chosen; the balanced accuracy owes as much to that."""
+    assert chosen.held_out is not None
+    assert chosen.balanced_held_out is not None
+    optimism = chosen.held_out.value - held_out.value
+    return replace(chosen, held_out=held_out, balanced_held_out=max(0.0, chosen.balanced_held_out - optimism))
 
 
 def _measured_as_widely(study: Study, choice: Choice) -> tuple[RungName, ...]:

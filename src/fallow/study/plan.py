@@ -267,13 +267,12 @@ def as_before(plan: SpacePlan, decisions: DecisionLog) -> SpacePlan:
 
 
 def _backbones(data: StudyData, bank: SpaceBank, decisions: DecisionLog) -> tuple[str, ...]:
-    asked = bank.config.backbone
     names: tuple[str, ...]
     source: DecisionSource
     if bank.own is not None:
         names, rule, source = (bank.own.name,), "The network that was handed in.", "user"
-    elif asked != "auto":
-        names, rule, source = tuple(part.strip() for part in asked.split("+")), "Asked for.", "user"
+    elif named := bank.named():
+        names, rule, source = named, "Asked for.", "user"
     else:
         names, rule = automatic_backbones(data.audit, bank)
         source = "rule"

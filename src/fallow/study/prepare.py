@@ -42,6 +42,8 @@ def frozen_context(
         tell: Takes what a person should know.
         progress: Who watches.
     """
+    bank = SpaceBank(config.embed, cache_dir(), config.offline, progress=progress)
+    bank.named()
     found = audit(source, progress=progress)
     check(found)
     decisions = DecisionLog()
@@ -49,7 +51,6 @@ def frozen_context(
         decisions.add(decision)
     made = StudyData.build(found, config.seed, decisions)
     data = replace(made, in_validation=np.zeros(len(made.y), bool), test_ids=())
-    bank = SpaceBank(config.embed, cache_dir(), config.offline, progress=progress)
     plan = plan_spaces(data, bank, clock, decisions, config.seed)
     if poor := without_weights(plan, bank):
         tell(poor)

@@ -187,10 +187,10 @@ def model_at(model: str | Path) -> Deployed:
     Raises:
         RunError: Neither holds a model.
     """
-    from fallow.export import load_bundle
+    from fallow.export import load_bundle, model_folders
 
     path = Path(model)
-    for folder in (path / "model", path):
+    for folder in model_folders(path):
         if (folder / "model.json").is_file():
             return load_bundle(folder)
     if (path / "request.json").is_file():

@@ -199,7 +199,7 @@ def _header(file: Path, cells: Sequence[str]) -> _Columns | None:
     if label is None and len(rest) > 1:
         raise DataError(
             f"'{file}' does not say which column is the label: call one of "
-            f"{', '.join(cells[at] for at in rest[:5])} 'label'"
+            f"{', '.join(cells[at] for at in rest[:5])} 'label' (one class an image; several columns of 0 and 1 are not read)"
         )
     if label is None and rest:
         label = rest[0]

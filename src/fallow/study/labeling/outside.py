@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fallow.config import LabelConfig
 from fallow.data import default_workers, in_order
 from fallow.errors import ConfigError, RunError, WeightsError
-from fallow.export import Deployed, load_bundle
+from fallow.export import Deployed, load_bundle, model_folders
 from fallow.models import Preprocess, softmax
 from fallow.record import read_json
 from fallow.study.rung import ImageSet
@@ -201,7 +201,7 @@ def class_names(config: LabelConfig, beside: Path | None, known: tuple[str, ...]
 
 
 def _run_model(path: Path) -> RunModel:
-    for folder in (path / "model", path):
+    for folder in model_folders(path):
         if (folder / "model.json").is_file():
             return RunModel(path, load_bundle(folder))
     raise RunError(

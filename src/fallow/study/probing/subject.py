@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fallow.config import SUPPORTED_RUNGS, EmbedConfig
 from fallow.data import cache_dir
 from fallow.errors import ConfigError
-from fallow.export import load_bundle
+from fallow.export import load_bundle, model_folders
 from fallow.models import PIXELS, Backbone, Embedder, unit_length
 from fallow.models.saved import BACKBONE, META
 from fallow.models.small import is_small_resnet
@@ -178,7 +178,7 @@ class Loaded:
 
 def model_folder(path: Path) -> Path | None:
     """Return the folder with the model of a training run that ``path`` means; None where it holds a backbone, or nothing."""
-    for folder in (path / _MODEL, path):
+    for folder in model_folders(path):
         if (folder / META).is_file():
             found = read_json(folder / META)
             return None if isinstance(found, dict) and found.get("kind") == BACKBONE else folder
