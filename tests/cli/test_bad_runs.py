@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import namedtuple
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -150,6 +151,18 @@ def test_a_process_ends_with_the_code_and_the_sentence_and_no_traceback(tmp_path
         ended = process(*words)
         refused(Ran(ended.returncode, ended.stdout, ended.stderr), named)
     assert not Path("run").exists()
+
+
+def test_a_stop_while_the_command_line_is_loaded_is_no_traceback(
+    fallow: Fallow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Loading(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "fallow.cli.app", Loading("fallow.cli.app"))
+    ran = fallow("methods")
+    assert (ran.code, ran.err) == (130, "\nfallow: stopped; nothing was left half-written\n")
 
 
 def test_a_process_whose_output_cannot_be_written_says_so(trained: Path) -> None:

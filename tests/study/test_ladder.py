@@ -298,7 +298,7 @@ def test_a_signal_ends_the_run_with_its_code_a_sentence_and_a_model_that_works(
 
 @pytest.mark.usefixtures("signals")
 def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fallow.cli.app import stop_on_signals
+    from fallow.cli.stop import stop_on_signals
 
     def end(code: int) -> None:
         raise SystemExit(code)

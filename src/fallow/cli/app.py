@@ -1,12 +1,10 @@
-"""The application: commands, exit codes, and how it is stopped."""
+"""The application: commands and exit codes."""
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import io
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -80,11 +78,14 @@ def build_app() -> App:
     return app
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line and exit.
+def run(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 when all is well, 2 where the input cannot be used, and one sentence says why.
 
-    0: well. 2: the input cannot be used, and one sentence says why. 130, 143: stopped by Ctrl-C or SIGTERM; one sentence
-    says what is kept and how to go on.
+    Args:
+        argv: The words behind ``fallow``; None: those of the process, which then ends here.
+
+    Raises:
+        KeyboardInterrupt: It was stopped; the message says what is kept and how to go on.
     """
     # Threads of a matrix product that wait for each other spin otherwise: beside another busy process that makes a training
     # step some 15 times slower, and alone it gains nothing. Read when torch is loaded, which is later.
@@ -96,13 +97,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.stdout.reconfigure(
             errors="backslashreplace"
         )  # a file name may hold what the terminal cannot print
-    received: list[int] = []
-    stop_on_signals(received)
     try:
         app = build_app()
-        app.suppress_keyboard_interrupt = (
-            False  # it is told apart from SIGTERM, and told in a sentence, below
-        )
+        app.suppress_keyboard_interrupt = False  # `main` tells it apart from SIGTERM, in a sentence
         app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except (FallowError, CycloptsError) as error:
@@ -110,11 +107,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         sys.stderr.write(f"fallow: {_sentence(error)}\n")
         raise SystemExit(2) from None
-    except KeyboardInterrupt as stop:
-        if debug:
-            raise
-        sys.stderr.write(f"\nfallow: {_sentence(stop) or 'stopped; nothing was left half-written'}\n")
-        raise SystemExit(128 + (received[0] if received else signal.SIGINT)) from None
     except BrokenPipeError:
         # The reader of a pipe went away (`fallow predict ... | head`): nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -123,24 +115,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         # All is written. Taking the networks' libraries apart would keep a person waiting for seconds.
         sys.stderr.flush()
         os._exit(0)
-
-
-def stop_on_signals(received: list[int]) -> None:
-    """Let Ctrl-C and SIGTERM end the run in good order, and a second one at once.
-
-    Everything a run writes is whole at any moment, so that ending at once loses no more than the step at hand.
-    """
-
-    def stop(number: int, _: object) -> None:
-        if received:
-            os.write(2, b"\x1b[?25h" if sys.stderr.isatty() else b"")  # the cursor comes back
-            os._exit(128 + number)
-        received.append(number)
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(ValueError):  # not the main thread: whoever called has handlers of their own
-            signal.signal(number, stop)
 
 
 def _sentence(error: BaseException) -> str:
