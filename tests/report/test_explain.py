@@ -69,6 +69,7 @@ def test_a_gain_on_fewer_labels_comes_with_the_probes_error_there() -> None:
     assert [probe_there(row, result()) for row in (probe, spread)] == ["", ""]
     shown = result(rungs=(probe, few))
     assert "probe is 45.0 %" in " ".join(screen(shown).split())
+    assert "█ +10.0 ± 12.5" in screen(shown)
     assert "probe is 45.0 %" in " ".join(step.note for step in steps(shown))
 
 

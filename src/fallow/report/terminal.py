@@ -52,7 +52,7 @@ def _ladder(rows: Sequence[_Row]) -> list[Text]:
         if row.error is None:
             line.append(f"{'not measured':<{BAR + 9}}", style="dim")
         else:
-            filled = row.error.value / scale * BAR if scale else 0.0
+            filled = row.error.value / scale * (BAR - 1) if scale else 0.0  # a wide gain begins right behind
             bar = "█" * int(filled) + ("▌" if filled % 1 >= 0.5 else "")
             line.append(f"{percent(row.error.value):>7}  ")
             line.append(f"{bar or '▌':<{BAR}}", style="green" if row.chosen else "blue")
