@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import beta
 
 from fallow.config.forecast import ForecastConfig
 from fallow.study.data import plan_folds
 from fallow.study.forecasting import LawPrior, fit_law, forecast_curves, learn, prior_of, tell, too_little
-from fallow.study.forecasting.forecast import rounded
+from fallow.study.forecasting.forecast import Forecasted, _worth, rounded
 from fallow.study.forecasting.measure import fit_part, measure, parts_of, steadied
+from fallow.study.forecasting.power import Law
 from fallow.study.inputs import FrozenInputs
 from tests.study.digits import context, write_digits
 
@@ -86,6 +88,31 @@ def test_an_interval_widens_with_how_far_one_looks_ahead_and_no_error_is_not_no_
         assert 0 < low < middle < high
         widths.append(np.log(high / low))
     assert widths == sorted(widths)
+
+
+def test_none_wrong_among_few_leaves_open_what_a_binomial_does() -> None:
+    for images in (24, 36, 100):
+        law = fit_law(np.array([0.8 * images]), np.zeros(1), np.zeros((1, 1)), images, images, WIDE)
+        _, low, high = law.quantiles(images)
+        exact = float(beta.ppf(0.9, 0.5, images + 0.5))  # Jeffreys' interval
+        assert 0 < low < exact / 5
+        assert exact / 2 < high < 2 * exact
+
+
+def test_what_unlabeled_images_are_worth_is_read_off_the_curve_that_is_told() -> None:
+    probe = Law(100.0, np.full(9, 0.2), np.full(9, 0.5), np.zeros(9), np.zeros(9), 0.0)
+    curves = forecasted(probe, replace(probe, level=np.full(9, 0.1)))
+    worth, note = _worth(curves, 100)
+    assert worth == pytest.approx(300, abs=2)  # 0.2 (400 / 100)^-0.5 = 0.1
+    assert probe.quantiles(100 + worth)[0] == pytest.approx(0.1, rel=0.01)
+    assert "labels only" in note
+    far = _worth(forecasted(probe, replace(probe, level=np.full(9, 0.01))), 100)
+    assert far == (700, "or more: further no law is to be trusted")
+    assert _worth(forecasted(probe, probe), 100)[0] == 0
+
+
+def forecasted(probe: Law, propagate: Law) -> Forecasted:
+    return Forecasted({}, {"probe": probe, "propagate": propagate}, "propagate")
 
 
 def test_how_often_fits_disagree_narrows_the_interval() -> None:

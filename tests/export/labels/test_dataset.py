@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from fallow.errors import ConfigError
 from fallow.export.labels.dataset import LabelDataset
 from tests.export.labels.pool import labeled_pool
 
@@ -39,3 +41,12 @@ def test_a_data_set_goes_through_a_loader_with_the_caller_s_own_transform(tmp_pa
     batches = list(DataLoader(LabelDataset(labeled_pool(tmp_path), transform), batch_size=2))
     assert [tuple(image.shape) for image, _, _ in batches] == [(2, 4, 4, 3), (2, 4, 4, 3), (1, 4, 4, 3)]
     assert torch.cat([label for _, label, _ in batches]).tolist() == [0, 1, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"targets": "firm"}, {"take": "some"}, {"unlabeled_weight": -1}, {"unlabeled_weight": float("nan")}],
+)
+def test_what_is_no_choice_is_refused_by_name(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        LabelDataset(labeled_pool(tmp_path), **wrong)

@@ -14,7 +14,7 @@ from fallow.study.context import RungContext
 from fallow.study.inputs import FrozenInputs
 from fallow.study.labeling.agreement import agreement, by_models, by_neighbors, by_views
 from fallow.study.labeling.apart import said_apart
-from fallow.study.labeling.strangers import find_strangers
+from fallow.study.labeling.strangers import find_strangers, strangers_of
 from fallow.study.rungs import RUNGS
 from tests.study.digits import context, write_digits
 
@@ -102,3 +102,22 @@ def test_agreement_is_the_mean_of_those_who_could_be_asked(ctx: RungContext) -> 
     assert np.isnan(agreement((None, None), 3)).all()
     candidate = RUNGS["propagate"].fit(ctx, None, {})
     assert by_views(ctx, candidate, np.zeros(len(ctx.pool), np.int64)) is None  # type: ignore[arg-type]  # pixels have one view
+
+
+def test_more_strangers_than_may_be_are_not_set_aside_but_told(ctx: RungContext) -> None:
+    few = FrozenInputs(ctx, None)
+    own = ~noise(ctx)
+    found = find_strangers(ctx, "auto", EVEN)
+    assert found.doubted == 0
+    assert found.note == ""
+    vectors = few.apart
+
+    def apart(space: Any) -> Any:
+        labeled, pool = vectors(space)
+        return labeled, np.where(own[:, None], -pool, pool)  # most images lie on the other side
+
+    few.apart = apart  # type: ignore[method-assign]
+    many = strangers_of(few, ctx.data.y, "auto", EVEN)
+    assert not many.foreign.any()
+    assert many.doubted > own.sum() / 2
+    assert "none of your classes" in many.note

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from fallow.study.evidence import tempered
-from fallow.study.labeling.evidence import HeldOut
+from fallow.study.labeling.evidence import HeldOut, together
 from fallow.study.labeling.reliability import Reliability, fewest_errors, log_odds
 from fallow.study.labeling.threshold import by_precision
 from tests.study.labeling.draws import answers, held_out
@@ -27,6 +29,31 @@ def test_intervals_cover_the_precision_of_labels_that_the_same_answers_chose(sha
         inside += stated.low <= (probs.argmax(1) == y)[accepted].mean() <= stated.high
         assert stated.low < stated.value < stated.high
     assert inside >= 54  # 57 expected; fewer than 54 in one of 27 such tests of nominal intervals
+
+
+def test_few_labels_do_not_vouch_for_a_model_from_elsewhere_that_is_too_sure_of_itself() -> None:
+    inside, stated = 0, 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        known = replace(held_out(10, rng, 3.0), calibrated=False)
+        temperature = known.temperature()
+        model = Reliability.fit(known.tempered(temperature))
+        probs, y = answers(400, rng, 3.0)
+        probs = tempered(probs, temperature)
+        accepted = by_precision(model.probability(probs), np.ones(400, bool), 0.9).accepted
+        if accepted.any():
+            said = model.precision(probs[accepted])
+            stated += 1
+            inside += said.low <= (probs.argmax(1) == y)[accepted].mean() <= said.high
+    assert stated > 40
+    assert inside >= 0.95 * stated  # believed to be calibrated, 48 of 60
+
+
+def test_what_is_known_of_a_model_is_kept_in_an_ensemble() -> None:
+    rng = np.random.default_rng(0)
+    known = held_out(20, rng)
+    assert together([known, known]).calibrated
+    assert not together([known, replace(known, calibrated=False)]).calibrated
 
 
 def test_without_evidence_a_model_is_believed_to_be_calibrated() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from fallow.errors import ConfigError
 from fallow.export.labels.base import LabelSet
 from fallow.models import one_hot
 
@@ -40,6 +41,9 @@ class LabelDataset(Dataset[tuple[Any, Tensor, Tensor]]):
         ids: Names of the images, in order.
         weights: float32 (n,), what is yielded as the weight: for samplers.
         targets: int64 (n,) or float32 (n, classes).
+
+    Raises:
+        ConfigError: There are no such targets, or no such images to take, or the weight is below zero.
     """
 
     def __init__(
@@ -51,18 +55,25 @@ class LabelDataset(Dataset[tuple[Any, Tensor, Tensor]]):
         unlabeled_weight: float = 1.0,
         take: Take = "accept",
     ) -> None:
+        for name, value, known in (("targets", targets, Targets), ("take", take, Take)):
+            if value not in get_args(known):
+                raise ConfigError(f"{name}='{value}' is not known: give {' or '.join(get_args(known))}")
+        if not 0 <= unlabeled_weight < float("inf"):
+            raise ConfigError(
+                f"unlabeled_weight={unlabeled_weight} cannot weigh a loss: give 0 or more, 1 for as it is likely right"
+            )
         pool = labels.pool
         given = [one for one in labels.given if one.split == "train"]
         rows = pool.where("accept") if take == "accept" else np.flatnonzero(pool.verdict != 2)
         index = {name: place for place, name in enumerate(pool.classes)}
-        known = np.array([index[one.label] for one in given], np.int64)
+        own = np.array([index[one.label] for one in given], np.int64)
         self.classes: tuple[str, ...] = pool.classes
         self.ids: tuple[str, ...] = (*(one.id for one in given), *(pool.ids[row] for row in rows))
         weights = np.concatenate([np.ones(len(given)), unlabeled_weight * pool.probability[rows]])
         self.weights = torch.from_numpy(weights.astype(np.float32))
-        hard = np.concatenate([known, pool.guess[rows]])
+        hard = np.concatenate([own, pool.guess[rows]])
         if targets == "soft":
-            soft = np.concatenate([one_hot(known, len(pool.classes)), pool.probs[rows]])
+            soft = np.concatenate([one_hot(own, len(pool.classes)), pool.probs[rows]])
             self.targets = torch.from_numpy(soft.astype(np.float32))
         else:
             self.targets = torch.from_numpy(hard)

@@ -15,17 +15,17 @@ from fallow.report.forecast_page import interval, money
 from fallow.report.words import percent, plural
 from fallow.study.context import RungContext
 from fallow.study.forecasting.measure import Curve, measure
-from fallow.study.forecasting.power import Law, fit_law
+from fallow.study.forecasting.power import Law, fit_law, least_error
 from fallow.study.forecasting.priors import prior_of
 from fallow.study.pace import embed_everything
 from fallow.study.rung import Fold
-from fallow.study.worth import worth_labels
 from fallow.types import RungName
 
 _FITS = 5
 """Held-out fits that a point of a curve is the mean of: few labels are dealt anew until there are about so many."""
 _FACTORS = (2, 4, 8)
 """How many times the labels at hand are looked ahead to: further on no law is to be trusted."""
+_OR_MORE = "or more"
 _LEAST = 20
 """Held-out labels below which a forecast would be a guess with a number on it."""
 _STEPS = 40
@@ -139,7 +139,7 @@ def tell(ctx: RungContext, found: Forecasted, config: ForecastConfig, named: str
         data=named,
         seed=config.seed,
         counts=ctx.data.counts,
-        sentence=_sentence(best, more, worth, len(ctx.data.pool_ids), config.price_per_label),
+        sentence=_sentence(best, more, worth, note, len(ctx.data.pool_ids), config.price_per_label),
         rungs=rungs,
         best=found.best,
         more=more,
@@ -162,8 +162,11 @@ def _told(curve: Curve, law: Law, labels: int, ahead: Sequence[int]) -> RungFore
         return Expected(count, round(middle, 5), round(low, 5), round(high, 5))
 
     # By the angle of a share, whose spread is the same for few errors and many: no error among few is not no error.
-    angle, half = np.arcsin(np.sqrt(curve.errors)), _HALF / (2 * np.sqrt(curve.images))
-    lows, highs = (np.sin(np.clip(angle + side, 0, np.pi / 2)) ** 2 for side in (-half, half))
+    half = _HALF / (2 * np.sqrt(curve.images))
+    ends = (curve.errors, -half), (np.maximum(curve.errors, least_error(curve.images)), half)
+    lows, highs = (
+        np.sin(np.clip(np.arcsin(np.sqrt(errors)) + side, 0, np.pi / 2)) ** 2 for errors, side in ends
+    )
     points = [
         MeasuredError(
             round(float(size), 1), round(float(error), 5), round(float(low), 5), round(float(high), 5)
@@ -183,15 +186,21 @@ def _told(curve: Curve, law: Law, labels: int, ahead: Sequence[int]) -> RungFore
 
 
 def _worth(found: Forecasted, labels: int) -> tuple[int | None, str]:
-    """Return how many labels the unlabeled images are worth, read off the curve of labels only."""
+    """Return how many more labels the law of labels only takes to the error of propagation, and a remark."""
     if "propagate" not in found.laws:
         return None, ""
-    base, other = (found.laws[name].quantiles(labels)[0] for name in ("probe", "propagate"))
-    curve = found.curves["probe"]
-    return worth_labels(labels, base, other, curve.sizes[::-1], curve.errors[::-1])
+    base, error = found.laws["probe"], found.laws["propagate"].quantiles(labels)[0]
+    if error >= base.quantiles(labels)[0]:
+        return 0, "propagate is not better than labels only"
+    needed = base.labels_for(error, labels * _FACTORS[-1])
+    if needed is None:
+        return labels * (_FACTORS[-1] - 1), f"{_OR_MORE}: further no law is to be trusted"
+    return max(round(needed) - labels, 1), "read off the curve of labels only"
 
 
-def _sentence(best: RungForecast, more: int, worth: int | None, pool: int, price: float | None) -> str:
+def _sentence(
+    best: RungForecast, more: int, worth: int | None, note: str, pool: int, price: float | None
+) -> str:
     now, then = best.now, next(p for p in best.expected if p.labels == best.now.labels + more)
     text = f"{plural(more, 'more label')}: {100 * now.error:.1f} → {percent(then.error)} error ({interval(then)})"
     if price is not None:
@@ -200,7 +209,8 @@ def _sentence(best: RungForecast, more: int, worth: int | None, pool: int, price
         if gained >= 0.05:
             text += f", {money(price * more / gained)} a point"
     if worth and pool:
-        text += f"; your {plural(pool, 'unlabeled image')} {'is' if pool == 1 else 'are'} already worth about {plural(worth, 'label')}"
+        about = "at least" if note.startswith(_OR_MORE) else "about"
+        text += f"; your {plural(pool, 'unlabeled image')} {'is' if pool == 1 else 'are'} already worth {about} {plural(worth, 'label')}"
     return text + "."
 
 

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 DRAWS = 20_000
+_HALVINGS = 12
+"""Of the way from one number of labels to another: a thousandth of it is left."""
 _MOST = 0.95
 """An error is at most this, a share of it that stays as well."""
 
@@ -80,6 +82,16 @@ class Law:
         away = self.wander * np.sqrt(abs(np.log(factor)))
         return np.asarray(np.minimum(law * np.exp(away * self.noise), 1.0))
 
+    def labels_for(self, error: float, most: float) -> float | None:
+        """Return the number of labels whose median error is ``error``; None where ``most`` labels do not reach it."""
+        if self.quantiles(most)[0] > error:
+            return None
+        low, high = self.labels, most
+        for _ in range(_HALVINGS):
+            middle = float(np.sqrt(low * high))
+            low, high = (middle, high) if self.quantiles(middle)[0] > error else (low, middle)
+        return high
+
     def quantiles(self, labels: float, level: float = 0.8) -> tuple[float, float, float]:
         """Return the median and the interval that holds ``level`` of the draws."""
         tail = (1 - level) / 2
@@ -112,7 +124,7 @@ def fit_law(
     c = np.abs(c)  # more labels never hurt in expectation: what would fall below zero is folded back
     r = np.minimum(rng.exponential(prior.asymptote, DRAWS), _MOST)
     expected = np.minimum(level * (r + (1 - r) * (sizes[:, None] / labels) ** -c), _MOST)
-    misfit = _stable(errors)[:, None] - _stable(expected)
+    misfit = _stable(np.maximum(errors, least_error(images)))[:, None] - _stable(expected)
     noise = _noise(errors, covariance, images) * prior.draws
     inverse = np.linalg.inv(noise + _bent(sizes, errors, images, prior.bend))
     fit = -0.5 * np.einsum("id,ij,jd->d", misfit, inverse, misfit)
@@ -121,6 +133,13 @@ def fit_law(
     weight = np.exp(fit - fit.max())
     chosen = rng.choice(DRAWS, DRAWS, p=weight / weight.sum())
     return Law(labels, level[chosen], c[chosen], r[chosen], rng.standard_normal(DRAWS), prior.wander)
+
+
+def least_error(images: int) -> float:
+    """Return the error that none wrong among so many images is taken for: their angle is no angle of zero (Anscombe, Biometrika
+    1948), and an interval around it would be as narrow as if ten times as many had been asked.
+    """
+    return 0.375 / (images + 0.75)
 
 
 def _stable(errors: Array) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fallow.errors import DataError
 from fallow.record.labels import RoundLabels
+from fallow.report.words import plural
 from fallow.study.candidates import FrozenCandidate
 from fallow.study.context import RungContext
 from fallow.study.evidence import tempered
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from fallow.study.ladder import Study
 
 Floats = NDArray[np.float64]
+_POOR = 0.5
+"""A model that names fewer of the labels rightly may well be asked wrongly."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +177,12 @@ def _joined(held: Sequence[HeldOut]) -> HeldOut:
     labels = min(len(one.y) for one in held)  # those of the data come first
     return together(
         [
-            HeldOut(one.where[one.where < labels], one.probs[one.where < labels], one.y[:labels], one.learned)
+            replace(
+                one,
+                where=one.where[one.where < labels],
+                probs=one.probs[one.where < labels],
+                y=one.y[:labels],
+            )
             for one in held
         ]
     )
@@ -184,15 +192,11 @@ def _evidence(
     model: OutsideModel, probs: Floats, y: NDArray[np.int64], labeled: ImageSet, order: list[int]
 ) -> tuple[HeldOut, str]:
     """Return what a model said of labels that it had not learned from, and what a person should know of it."""
-    fresh = HeldOut(np.arange(len(y)), probs, y) if len(y) else nothing(y, len(order))
+    ours = isinstance(model, RunModel)
+    fresh = HeldOut(np.arange(len(y)), probs, y, calibrated=ours) if len(y) else nothing(y, len(order), ours)
     found = evidence_of(model.path, len(order)) if isinstance(model, RunModel) else None
     if found is None:
-        note = (
-            f"The labels given are taken to be new to '{model.name}': if it was trained on them its labels are worse than stated."
-            if len(y)
-            else ""
-        )
-        return fresh, note
+        return fresh, _of_strangers(model, fresh)
     new = np.flatnonzero([h not in found.known for h in labeled.pixel_hashes])
     # Images of the run that are in the data, too, keep their place there; others follow.
     place = {h: row for row, h in enumerate(labeled.pixel_hashes)}
@@ -211,6 +215,19 @@ def _evidence(
     return seen, (
         f"Labels that '{model.name}' was trained on are no evidence, and it had held out none: how good its labels are cannot be told."
     )
+
+
+def _of_strangers(model: OutsideModel, fresh: HeldOut) -> str:
+    """Return what a person should know of a model that nobody knows the labels of."""
+    if not fresh.labels:
+        return ""
+    right = int(fresh.right.sum())
+    if right < _POOR * fresh.labels:
+        return (
+            f"'{model.name}' names {right} of {plural(fresh.labels, 'label')} rightly: check the order of its classes (--classes) and "
+            "how it is fed (--set input.mean, input.std and input.size)."
+        )
+    return f"The labels given are taken to be new to '{model.name}': if it was trained on them its labels are worse than stated."
 
 
 def check_classes(models: Sequence[OutsideModel], known: tuple[str, ...]) -> None:

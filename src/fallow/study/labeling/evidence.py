@@ -31,6 +31,7 @@ class HeldOut:
         optimism: How many times more common errors are than these answers say, because they were looked at to choose who answers;
             1 where nobody chose.
         looks: How many certificates are asked of these labels at most, all of which must hold together.
+        calibrated: Whether the model was made to be as sure as it is right; of one that comes from elsewhere nothing is known.
     """
 
     where: NDArray[np.int64]
@@ -39,6 +40,7 @@ class HeldOut:
     learned: float = 1.0
     optimism: float = 1.0
     looks: int = 1
+    calibrated: bool = True
 
     @cached_property
     def guess(self) -> NDArray[np.int64]:
@@ -105,9 +107,9 @@ def image_weights(
     return weights
 
 
-def nothing(y: NDArray[np.int64], classes: int) -> HeldOut:
-    """Return the evidence of a model that nothing is known of."""
-    return HeldOut(np.zeros(0, np.int64), np.zeros((0, classes)), y)
+def nothing(y: NDArray[np.int64], classes: int, calibrated: bool = True) -> HeldOut:
+    """Return the evidence of a model that no label is held out for."""
+    return HeldOut(np.zeros(0, np.int64), np.zeros((0, classes)), y, calibrated=calibrated)
 
 
 def together(several: Sequence[HeldOut]) -> HeldOut:
@@ -119,4 +121,10 @@ def together(several: Sequence[HeldOut]) -> HeldOut:
     for one in means[1:]:
         shared = np.intersect1d(shared, one.where)
     probs = np.mean([one.probs[np.searchsorted(one.where, shared)] for one in means], axis=0)
-    return HeldOut(shared, np.asarray(probs, np.float64), means[0].y, min(one.learned for one in means))
+    return HeldOut(
+        shared,
+        np.asarray(probs, np.float64),
+        means[0].y,
+        min(one.learned for one in means),
+        calibrated=all(one.calibrated for one in means),
+    )

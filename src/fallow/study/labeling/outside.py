@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from fallow.config import LabelConfig
 from fallow.data import default_workers, in_order
-from fallow.errors import ConfigError, RunError, WeightsError
+from fallow.errors import ConfigError, FallowError, RunError, WeightsError
 from fallow.export import Deployed, load_bundle, model_folders
 from fallow.models import Preprocess, softmax
 from fallow.record import read_json
@@ -102,14 +103,21 @@ class OwnModel(OutsideModel):
     def _ask(self, batch: list[NDArray[np.float32]]) -> Raw:
         try:
             said = np.asarray(self._call(np.stack(batch)), np.float32)
+        except FallowError:
+            raise
         except Exception as error:  # the user's own code, or a runtime that raises whatever lies beneath
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise RunError(
                 f"the model '{self.name}' failed on a batch of {len(batch)} images of {self._preprocess.size} pixels ({reason}): "
-                "give the size that it takes with --set input.size=224"
+                "if it takes another size, name that with --set input.size=PIXELS"
             ) from error
         if said.ndim == 2 and said.shape[1] == 1 and len(self.classes) == 2:
             return said
+        if said.ndim != 2:
+            raise ConfigError(
+                f"the model '{self.name}' gives an array of shape {said.shape} for {len(batch)} images, not one of logits or "
+                "probabilities (images, classes): label from Python with a function that returns these"
+            )
         if said.shape != (len(batch), len(self.classes)):
             raise ConfigError(
                 f"the model '{self.name}' gives {said.shape} for {len(batch)} images, and there are {len(self.classes)} classes "
@@ -230,8 +238,8 @@ def _onnx_model(path: Path, config: LabelConfig, known: tuple[str, ...]) -> Outs
             f"'{path}' takes {entry.type} {entry.shape}: a model that labels takes float images (n, 3, height, width); give one that "
             "does, or label from Python with a function that calls it"
         )
-    fixed = [side for side in entry.shape[2:] if isinstance(side, int)]
-    size = config.input.size if isinstance(config.input.size, int) else fixed[0] if fixed else _SIZE
+    size, classes = _side(path, entry.shape[2:], config), class_names(config, path, known)
+    output = _answering(session.get_outputs(), len(classes))
     batch = entry.shape[0] if isinstance(entry.shape[0], int) else _BATCH
     half = "float16" in entry.type
 
@@ -240,12 +248,36 @@ def _onnx_model(path: Path, config: LabelConfig, known: tuple[str, ...]) -> Outs
         padded = (
             np.concatenate([images, np.zeros((short, *images.shape[1:]), np.float32)]) if short else images
         )
-        said = session.run(None, {entry.name: padded.astype(np.float16) if half else padded})[0]
+        said = session.run([output], {entry.name: padded.astype(np.float16) if half else padded})[0]
         return np.asarray(said)[: len(images)]
 
-    return OwnModel(
-        str(path), call, _preprocess(size, config), config, class_names(config, path, known), batch
-    )
+    return OwnModel(str(path), call, _preprocess(size, config), config, classes, batch)
+
+
+def _side(path: Path, sides: Sequence[Any], config: LabelConfig) -> int:
+    """Return the side of the square that a file takes, whose own height and width are numbers where they are fixed.
+
+    Raises:
+        ConfigError: It takes no square, or another one than was asked for.
+    """
+    fixed = [side for side in sides if isinstance(side, int)]
+    asked = config.input.size if isinstance(config.input.size, int) else fixed[0] if fixed else _SIZE
+    if len(set(fixed)) > 1:
+        raise ConfigError(
+            f"'{path}' takes images of {fixed[0]} x {fixed[1]} pixels, and a model that labels takes squares: label from Python with "
+            "a function that calls it"
+        )
+    if fixed and fixed[0] != asked:
+        raise ConfigError(
+            f"'{path}' takes images of {fixed[0]} pixels only: leave input.size={asked} out, or export it again for that size"
+        )
+    return asked
+
+
+def _answering(outputs: Sequence[Any], classes: int) -> str:
+    """Return the name of a file's output that answers: the first with a column for each class, where it gives features as well."""
+    fitting = (one.name for one in outputs if len(one.shape) == 2 and one.shape[1] == classes)
+    return str(next(fitting, outputs[0].name))
 
 
 def _own_network(model: Any, config: LabelConfig, known: tuple[str, ...]) -> OutsideModel:
@@ -256,18 +288,38 @@ def _own_network(model: Any, config: LabelConfig, known: tuple[str, ...]) -> Out
         raise ConfigError(
             f"model= takes a run directory, an ONNX file, a timm name, a torch Module or a function, not a {type(model).__name__}"
         )
-    network = model.eval() if isinstance(model, nn.Module) else model
     where = next((p.device for p in model.parameters()), None) if isinstance(model, nn.Module) else None
 
     def call(images: NDArray[np.float32]) -> NDArray[np.floating]:
         batch = torch.from_numpy(images)
-        with torch.inference_mode():
-            said = network(batch if where is None else batch.to(where))
+        with torch.inference_mode(), _at_rest(model):
+            said = model(batch if where is None else batch.to(where))
+        said = getattr(said, "logits", said)  # Hugging Face's outputs
+        if isinstance(said, tuple | Mapping):
+            raise ConfigError(
+                f"the model '{name}' gives a {type(said).__name__}, not an array of logits or probabilities (images, classes): label "
+                "with a function that picks it out"
+            )
         return said.float().cpu().numpy() if isinstance(said, torch.Tensor) else np.asarray(said)
 
     size = config.input.size if isinstance(config.input.size, int) else _SIZE
     name = getattr(model, "__name__", type(model).__name__)
     return OwnModel(name, call, _preprocess(size, config), config, class_names(config, None, known))
+
+
+@contextmanager
+def _at_rest(model: Any) -> Iterator[None]:
+    """Let a module predict while the block runs, and go on with training afterwards where somebody trains it."""
+    from torch import nn
+
+    training = [part for part in model.modules() if part.training] if isinstance(model, nn.Module) else []
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 def _preprocess(size: int, config: LabelConfig) -> Preprocess:

@@ -180,6 +180,8 @@ def judge(ctx: RungContext, config: LabelConfig, answers: Answers) -> Labeled:
         pinned=config.coverage is not None,
         evidence={"held_out_labels": answers.held_out.labels, "accepted": int(choice.accepted.sum())},
     )
+    if strangers.note:
+        answers = replace(answers, notes=(*answers.notes, strangers.note))
     labels = label_set(pool, ctx.data.table, ctx.data.audit.source, ctx.data.reader.read)
     return Labeled(labels, _summary(config, answers, reliability, choice, pool), tuple(ctx.decisions))
 

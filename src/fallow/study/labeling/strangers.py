@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fallow.report.words import plural
 from fallow.study.choose import mix_weights
 from fallow.study.context import RungContext
 from fallow.study.inputs import FrozenInputs
@@ -35,11 +36,24 @@ class Strangers:
             could not be asked.
         foreign: bool (pool,), set aside.
         edge: bool (pool,), not foreign, but too far out to be accepted.
+        doubted: How many images seem to be of no class but are too many for that to be said; 0 where they were set aside.
     """
 
     score: NDArray[np.float64]
     foreign: NDArray[np.bool_]
     edge: NDArray[np.bool_]
+    doubted: int = 0
+
+    @property
+    def note(self) -> str:
+        """What a person should know; empty where there is nothing."""
+        if not self.doubted:
+            return ""
+        return (
+            f"{self.doubted:,} of {plural(len(self.score), 'unlabeled image')} lie farther from your labels than these from each other, "
+            "too many to be set aside as foreign: either they are of none of your classes and named wrongly, or your labels are no random "
+            "sample of such images. Look at some of them."
+        )
 
 
 def find_strangers(ctx: RungContext, asked: str, mix: NDArray[np.float64]) -> Strangers:
@@ -59,6 +73,7 @@ def find_strangers(ctx: RungContext, asked: str, mix: NDArray[np.float64]) -> St
     foreign = found.foreign
     figures: dict[str, Json] = {
         "set_aside": int(foreign.sum()),
+        "too_many": found.doubted,
         "of": len(ctx.pool),
         "labels": len(ctx.data.y),
     }
@@ -80,10 +95,10 @@ def strangers_of(
     none = np.zeros(len(inputs.labels) - len(y), bool)
     near, far = nearness(inputs, _NEIGHBORS)
     p = conformal_p_values(near, far, mix_weights(y, mix))
-    foreign = none
+    foreign, doubted = none, 0
     if asked != "keep" and len(y) >= _FEWEST:
         foreign = benjamini_hochberg(p, _FALSE_SHARE)
         if foreign.mean() > _MOST:
-            foreign = none
+            foreign, doubted = none, int(foreign.sum())
     edge = (p <= _EDGE) & ~foreign if foreign.any() else none
-    return Strangers(1.0 - p, foreign, edge)
+    return Strangers(1.0 - p, foreign, edge, doubted)

@@ -8,12 +8,14 @@ from math import ceil, log
 import numpy as np
 from numpy.typing import NDArray
 
+from fallow.report.words import percent
 from fallow.study.labeling.evidence import HeldOut
 
 Floats = NDArray[np.float64]
 _LEVEL = 0.95
 _GRID = 40
 """Thresholds that are tried when certifying."""
+NOBODY = "no image may be accepted: all of them seem to be of no class"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +48,11 @@ def by_precision(probability: Floats, may: NDArray[np.bool_], target: float) -> 
     means = np.cumsum(sure) / np.arange(1, len(order) + 1)
     count = int((means >= target).sum())  # means only fall
     if not count:
-        best = f"{sure[0]:.1%}" if len(order) else "nothing"
+        if not len(order):
+            return _none(may, NOBODY)
         return _none(
-            may, f"no label reaches a precision of {target:g}: the surest is right with {best} by estimate"
+            may,
+            f"no label reaches a precision of {target:g}: the surest is right with {percent(sure[0])} by estimate",
         )
     return _first(may, order, count, probability)
 
@@ -58,7 +62,7 @@ def by_coverage(probability: Floats, may: NDArray[np.bool_], coverage: float) ->
     order = _surest(probability, may)
     wanted = max(1, round(coverage * len(may)))
     if not len(order):
-        return _none(may, "no image may be accepted: all of them seem to be of no class")
+        return _none(may, NOBODY)
     made = _first(may, order, min(wanted, len(order)), probability)
     if wanted <= len(order):
         return made
@@ -106,7 +110,7 @@ def by_certificate(
         return _none(
             may,
             f"not certifiable with {held_out.labels} held-out labels: of the surest answers so many are wrong that the lower "
-            f"95 % bound is {bounds[0][1]:.1%}, below {target:g}",
+            f"95 % bound is {percent(bounds[0][1])}, below {target:g}",
         )
     threshold, bound = passed[-1]
     accepted = may & (probability >= threshold)
