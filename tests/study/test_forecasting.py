@@ -104,6 +104,7 @@ def test_what_unlabeled_images_are_worth_is_read_off_the_curve_that_is_told() ->
     curves = forecasted(probe, replace(probe, level=np.full(9, 0.1)))
     worth, note = _worth(curves, 100)
     assert worth == pytest.approx(300, abs=2)  # 0.2 (400 / 100)^-0.5 = 0.1
+    assert worth is not None
     assert probe.quantiles(100 + worth)[0] == pytest.approx(0.1, rel=0.01)
     assert "labels only" in note
     far = _worth(forecasted(probe, replace(probe, level=np.full(9, 0.01))), 100)

@@ -22,7 +22,7 @@ from fallow.study.rung import ImageSet
 
 CLASSES = ("red", "green", "blue")
 IMAGES = ImageSet(("a", "b"), ("1", "2"), lambda id_: np.full((16, 16, 3), 40 + ord(id_), np.uint8))
-SMALL = LabelConfig(input={"size": 16})  # type: ignore[arg-type]
+SMALL = LabelConfig(input={"size": 16})
 
 
 def means(images: torch.Tensor) -> torch.Tensor:
@@ -61,7 +61,7 @@ def test_the_size_that_a_file_takes_is_its_own(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="16 x 24 pixels, and a model that labels takes squares"):
         said(file(tmp_path / "wide.onnx", (16, 24)), LabelConfig())
     with pytest.raises(ConfigError, match=r"16 pixels only: leave input\.size=32 out"):
-        said(file(tmp_path / "fixed.onnx", (16, 16)), LabelConfig(input={"size": 32}))  # type: ignore[arg-type]
+        said(file(tmp_path / "fixed.onnx", (16, 16)), LabelConfig(input={"size": 32}))
     assert said(file(tmp_path / "free.onnx", ("h", "w"))).shape == (2, 3)
 
 
