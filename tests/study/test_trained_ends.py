@@ -25,10 +25,10 @@ from fallow.study.effort import share_of
 from fallow.study.pace import Pace
 from fallow.study.rung import Cost
 from fallow.study.rungs import RUNGS
-from fallow.study.rungs.noisy_student import _lookup
 from fallow.study.stage import Stage
 from fallow.study.trained import maps
 from fallow.study.trained.fit import Fit
+from fallow.study.trained.guide import by_position
 from tests.study.digits import assert_same, context, decisions, figures, hasten, posteriors
 from tests.study.test_resume import Killed
 from tests.study.trained import replay, study, write
@@ -250,7 +250,7 @@ def test_without_time_no_network_is_looked_at(
 
 def test_what_the_teacher_said_is_looked_up_where_the_batch_is() -> None:
     probs = torch.rand(7, 3).softmax(1)
-    say = _lookup(probs)
+    say = by_position(probs)
     for index in (torch.tensor([6, 0, 6]), torch.tensor([2])):
         assert torch.equal(say(index).probs, probs[index])
     # A tensor without memory, as an accelerator's is for the processor: looking at it would fail, and there wait.

@@ -186,6 +186,11 @@ class JointConfig(Section):
         "auto",
         description="Who labels the unlabeled images: the network itself, or ema, its average. auto: the method's.",
     )
+    guide: Literal["auto", "propagate", "none"] = Field(
+        "auto",
+        description="Who has to agree with the network before an unlabeled image counts: propagate (label propagation, where "
+        "it was climbed) or none. auto: propagate for a network from scratch.",
+    )
     foreign: Literal["auto", "keep", "drop"] = Field(
         "auto",
         description="What is done with unlabeled images of no class: keep or drop. auto: drop those that are "

@@ -15,7 +15,7 @@ from fallow.methods.base import (
     options_of,
 )
 from fallow.methods.distillation import Distillation
-from fallow.methods.joint import JOINT, joint_method
+from fallow.methods.joint import JOINT, Guide, joint_method
 from fallow.methods.mix import estimate_mix
 from fallow.methods.neighbors import Neighbors, find_neighbors
 from fallow.methods.noisy_student import NoisyStudent
@@ -43,6 +43,7 @@ __all__ = [
     "Batch",
     "Distillation",
     "ExtraRows",
+    "Guide",
     "JointMethod",
     "Method",
     "MethodInfo",

@@ -137,7 +137,7 @@ class StepContext(Protocol):
 
 
 def options_of(kind: type[Method]) -> frozenset[str]:
-    """Return the names of a method's hyperparameters: the keywords of its constructor."""
+    """Return the names of a method's hyperparameters: the keywords of its constructor, less what only a run can hand in."""
     named = {
         parameter.name
         for one in kind.__mro__
@@ -145,7 +145,7 @@ def options_of(kind: type[Method]) -> frozenset[str]:
         for parameter in inspect.signature(one.__init__).parameters.values()
         if parameter.kind is parameter.KEYWORD_ONLY
     }
-    return frozenset(named - {"mix"})
+    return frozenset(named - {"mix", "guide"})
 
 
 def global_mean(values: Tensor, weights: Tensor, ctx: StepContext) -> Tensor:

@@ -11,10 +11,11 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fallow.errors import ConfigError
-from fallow.methods import JOINT, Batch, joint_method
+from fallow.methods import JOINT, Batch, Guide, joint_method
 from fallow.methods.joint import Seen, options_of
 from fallow.methods.joint.consistency import look
 from fallow.methods.joint.freematch import fairness
+from fallow.methods.joint.targets import alike
 from fallow.methods.joint.uda import released_share
 from fallow.tasks import Classification, FeatureInfo, Posteriors, View
 from tests.contracts.test_joint_method import OneProcess, batch_for
@@ -186,6 +187,36 @@ def test_an_image_of_half_trust_counts_half() -> None:
         losses.append(float(method.step(each, loop).logs["unsupervised_loss"]))
     assert losses[0] > 0
     assert losses[1] == pytest.approx(losses[0] / 2)
+
+
+@pytest.mark.parametrize("name", JOINT)
+def test_an_image_counts_only_where_the_guide_decides_as_the_teacher_does(name: str) -> None:
+    batch, loop = next(batches(weights=True)), Loop(network())
+    own = torch.softmax(loop.teacher(batch.unlabeled[0])[0], 1).argmax(1)
+    table = torch.rand(POOL, CLASSES, generator=torch.Generator().manual_seed(5))
+    said = table[batch.index].argmax(1)
+    assert 0 < int((own == said).sum()) < len(own)
+
+    def step(guide: Guide | None, weights: Tensor) -> tuple[float, float]:
+        method = joint_method(name, TASK, guide=guide)
+        method.build(FeatureInfo(12), POOL, CLASSES, STEPS)
+        made = method.step(replace(batch, weights=weights), loop)
+        return made.loss.item(), float(made.health["utilization"])
+
+    def guide(index: Tensor) -> Posteriors:
+        return Posteriors("categorical", table[index], torch.arange(len(index)))
+
+    everything = torch.ones(len(own))
+    assert step(guide, everything) == step(None, (own == said).float())
+    assert step(guide, everything) != step(None, everything)
+
+
+def test_a_guide_is_asked_about_each_label_of_its_own_where_labels_are_independent() -> None:
+    said = [
+        Posteriors("bernoulli", torch.tensor(rows), torch.arange(2))
+        for rows in ([[0.9, 0.1], [0.6, 0.6]], [[0.6, 0.7], [0.2, 0.9]])
+    ]
+    assert alike(*said).tolist() == [[1.0, 0.0], [0.0, 1.0]]
 
 
 def test_the_fairness_loss_of_a_batch_where_nobody_is_sure_is_nothing() -> None:

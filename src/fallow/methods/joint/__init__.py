@@ -13,7 +13,7 @@ from fallow.errors import ConfigError, nearest
 from fallow.methods.base import JointMethod, MethodInfo, options_of
 from fallow.methods.joint.adamatch import AdaMatch
 from fallow.methods.joint.balanced import Balanced
-from fallow.methods.joint.consistency import Consistency, Lesson, Seen
+from fallow.methods.joint.consistency import Consistency, Guide, Lesson, Seen
 from fallow.methods.joint.fixmatch import FixMatch
 from fallow.methods.joint.flexmatch import FlexMatch
 from fallow.methods.joint.freematch import FreeMatch
@@ -35,13 +35,16 @@ JOINT: dict[str, type[Consistency]] = {kind.info.name: kind for kind in _KINDS}
 """Joint methods by name; each can be had with ``+abc`` behind it."""
 
 
-def joint_method(name: str, task: Task, mix: Tensor | None = None, **options: Any) -> JointMethod:
+def joint_method(
+    name: str, task: Task, mix: Tensor | None = None, guide: Guide | None = None, **options: Any
+) -> JointMethod:
     """Make a joint method.
 
     Args:
         name: One of `JOINT`, or that with ``+abc`` behind it.
         task: What a label is.
         mix: Class shares of the pool, (classes,), that posteriors are aligned to; None: as the paper has it.
+        guide: A second opinion on the pool; None: the method's teacher alone. See `Consistency`.
         options: Hyperparameters; see the method's class, and `Balanced` for those of ``+abc``.
 
     Raises:
@@ -59,7 +62,7 @@ def joint_method(name: str, task: Task, mix: Tensor | None = None, **options: An
     for key in options:
         if key not in own | outer:
             raise ConfigError(f"'{key}' is not an option of {name}.{nearest(key, own | outer)}")
-    inner = kind(task, mix=mix, **{key: value for key, value in options.items() if key in own})
+    inner = kind(task, mix=mix, guide=guide, **{key: value for key, value in options.items() if key in own})
     if not plus:
         return inner
     return Balanced(inner, **{key: value for key, value in options.items() if key in outer})
@@ -79,6 +82,7 @@ __all__ = [
     "FixMatch",
     "FlexMatch",
     "FreeMatch",
+    "Guide",
     "Lesson",
     "MeanTeacher",
     "Seen",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, TypeAlias, TypedDict
 
 import torch
 from torch import Tensor
 
 from fallow.methods.base import Batch, JointMethod, Step, StepContext, TeacherKind, global_mean
-from fallow.methods.joint.targets import Alignment, decided
-from fallow.tasks import Divergence, Posteriors, Task
+from fallow.methods.joint.targets import Alignment, alike, decided
+from fallow.tasks import Divergence, Posteriors, Task, View
+
+Guide: TypeAlias = Callable[[Tensor], Posteriors]
+"""What somebody else says of unlabeled images, by their position in the pool, (m,): posteriors of the task's units."""
 
 
 class Common(TypedDict, total=False):
@@ -22,6 +25,7 @@ class Common(TypedDict, total=False):
     follows: TeacherKind
     unlabeled_weight: float | None
     momentum: float
+    guide: Guide | None
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,10 @@ class Consistency(JointMethod):
         unlabeled_weight: Weight of the unlabeled images' loss; None: the paper's.
         momentum: Of running statistics; 0.999 in the papers, whose runs have a million steps. A run of some hundred
             steps wants 0.9 to 0.99.
+        guide: A second opinion on the pool that is there before training, such as label propagation's over a graph of
+            frozen features; in the geometry of the untouched image. An unlabeled unit counts only where guide and teacher
+            decide alike, as in tri-training (Zhou and Li 2005, IEEE TKDE 17(11)), where two that agree teach a third: a
+            network does not believe a mistake of its own that nobody shares. None: all count, as in the papers.
     """
 
     agreement: ClassVar[Divergence] = "ce"
@@ -108,10 +116,12 @@ class Consistency(JointMethod):
         follows: TeacherKind = "ema",
         unlabeled_weight: float | None = None,
         momentum: float = 0.999,
+        guide: Guide | None = None,
     ) -> None:
         super().__init__(task, mix=mix)
         self.follows, self.momentum = follows, momentum
         self.unlabeled_weight = self.papers_weight if unlabeled_weight is None else unlabeled_weight
+        self._guide = guide
         self.alignment = Alignment(len(task.classes), momentum)
 
     @abstractmethod
@@ -126,9 +136,16 @@ class Consistency(JointMethod):
         """Return the share of ``unlabeled_weight`` that counts at this step."""
         return 1.0
 
+    def guided(self, seen: Seen) -> Seen:
+        """Return what was seen, trusted only where the guide decides as the teacher does."""
+        if self._guide is None:
+            return seen
+        said = self._guide(seen.batch.index).warp(View(), seen.batch.unlabeled_views[1])
+        return replace(seen, trust=seen.trust * alike(seen.teacher, said))
+
     def step(self, batch: Batch, ctx: StepContext) -> Step:
         """Return supervised loss + weight x ramp x mean of the weighted divergences from the targets."""
-        seen = look(self.task, batch, ctx)
+        seen = self.guided(look(self.task, batch, ctx))
         if self.mix is not None and self.aligns:
             seen = replace(seen, teacher=self.alignment(seen.teacher, self.mix, seen.trust, ctx))
         lesson = self.teach(seen, ctx)

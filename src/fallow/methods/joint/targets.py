@@ -51,6 +51,15 @@ def per_class(weights: Tensor, posteriors: Posteriors) -> Tensor:
     return weights if posteriors.independent else weights[:, None]
 
 
+def alike(one: Posteriors, other: Posteriors) -> Tensor:
+    """Return 1.0 where two decide the same of a unit and 0.0 where not; the shape of ``score``."""
+    if one.independent:
+        same = (one.probs > 0.5) == (other.probs > 0.5)
+    else:
+        same = one.probs.argmax(1) == other.probs.argmax(1)
+    return same.to(one.probs.dtype)
+
+
 def sums(values: Tensor, weights: Tensor, ctx: StepContext) -> tuple[Tensor, Tensor]:
     """Sum over the first dimension in all processes.
 

@@ -6,12 +6,14 @@ from typing import Any, ClassVar
 
 import torch
 
-from fallow.methods import JointMethod, joint_method, look_back
+from fallow.methods import Guide, JointMethod, joint_method, look_back
 from fallow.models import Network, from_backbone
+from fallow.study.candidates.frozen import FrozenCandidate
 from fallow.study.candidates.network import TrainedCandidate
 from fallow.study.rung import RungInfo, Workload
 from fallow.study.rungs.trained import Below, TrainedRung
 from fallow.study.trained.fit import Fit
+from fallow.study.trained.guide import by_position
 from fallow.study.trained.start import linear_of
 
 _DEFAULT = "softmatch"
@@ -55,4 +57,16 @@ class JointRung(TrainedRung):
             pinned = name != "auto"
             rule = "Soft weights waste no image and trust none blindly: safe on most data."
             fit.ctx.decide("method", chosen, "Asked for." if pinned else rule, pinned)
-        return joint_method(chosen, fit.ctx.task, mix=mix, **options)
+        return joint_method(chosen, fit.ctx.task, mix, self._guide(fit, below), **options)
+
+    def _guide(self, fit: Fit, below: Below) -> Guide | None:
+        """Return label propagation's word on the pool; None where it was not climbed or is not asked.
+
+        From scratch with 4 labels a class, three development draws: digits 96.5 % with it and 96.9 without, clothes in gray
+        76.5 and 71.8. A pretrained network has begun with what label propagation says.
+        """
+        found, asked = below.get("propagate"), fit.ctx.config.joint.guide
+        wanted = asked == "propagate" or (asked == "auto" and fit.plan.scratch)
+        if not wanted or not isinstance(found, FrozenCandidate):
+            return None
+        return by_position(fit.pool_probs(found).float())

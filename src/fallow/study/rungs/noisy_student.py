@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import ClassVar, cast
 
 import torch
-from torch import Tensor
 
 from fallow.engine import LoopSettings, Outcome
 from fallow.methods import JointMethod, NoisyStudent
@@ -17,7 +15,7 @@ from fallow.study.context import RungContext
 from fallow.study.rung import Fold, RungInfo, Workload
 from fallow.study.rungs.trained import Below, TrainedRung
 from fallow.study.trained.fit import Fit, mixing, record_training
-from fallow.tasks import Posteriors
+from fallow.study.trained.guide import by_position
 
 _TEACHERS = ("propagate", "joint")
 """Who teaches: rungs that learned from the pool in different ways, so that they err apart."""
@@ -51,7 +49,7 @@ class NoisyStudentRung(TrainedRung):
         probs = (
             torch.full((pool, classes), 1 / classes) if teacher is None else fit.pool_probs(teacher).float()
         )
-        return NoisyStudent(fit.ctx.task, teacher=_lookup(probs))
+        return NoisyStudent(fit.ctx.task, teacher=by_position(probs))
 
     def questions(self, ctx: RungContext) -> int:
         """Return how often a trained teacher is asked: where rungs below trained one, and by every round but the first."""
@@ -128,18 +126,3 @@ def _teacher(fit: Fit, below: Below) -> FrozenCandidate | None:
     found = [below[name] for name in chosen or list(below)[-1:]]
     members = [cast(FrozenCandidate, candidate) for candidate in found]
     return vote(members, final=fit.fold is None) if members else None
-
-
-def _lookup(probs: Tensor) -> Callable[[Tensor], Posteriors]:
-    """Return a function from positions in the pool to what the teacher said of them."""
-    held: dict[
-        torch.device, Tensor
-    ] = {}  # once where it is asked for: an accelerator would wait for each look elsewhere
-
-    def say(index: Tensor) -> Posteriors:
-        if index.device not in held:
-            held[index.device] = probs.to(index.device)
-        taken = held[index.device][index]
-        return Posteriors("categorical", taken, torch.arange(len(taken), device=index.device))
-
-    return say
