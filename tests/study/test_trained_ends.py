@@ -331,3 +331,18 @@ def test_what_a_network_takes_for_an_image_is_measured_from_its_file(data: Path,
     each = RUNGS["joint"].estimate(slow).image
     assert each > quick
     assert each >= 0.02 / cores()
+
+
+@pytest.mark.parametrize(("asked", "guided"), [("auto", True), ("propagate", True), ("none", False)])
+def test_joint_training_from_scratch_is_guided_by_what_propagation_says_of_the_pool(
+    data: Path, tmp_path: Path, asked: str, guided: bool
+) -> None:
+    ctx = context(data, tmp_path / "cache")
+    ctx.config.joint.guide = asked  # type: ignore[assignment]
+    fit, spread = Fit.of(ctx, None, joint=True), RUNGS["propagate"].fit(ctx, None, {})
+    guide = RUNGS["joint"].method(fit, {"propagate": spread}, 10)._guide  # type: ignore[attr-defined]
+    assert (guide is not None) == guided
+    if guided:
+        index = torch.tensor([3, 0])
+        torch.testing.assert_close(guide(index).probs, fit.pool_probs(spread)[index].float())  # type: ignore[arg-type]
+    assert RUNGS["joint"].method(fit, {}, 10)._guide is None  # type: ignore[attr-defined]
