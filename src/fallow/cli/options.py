@@ -30,6 +30,7 @@ _SHOWN_AS = {
     "size": "PIXELS",
     "views": "WORD",
     "n": "N",
+    "rounds": "N",
     "more": "N",
     "price_per_label": "PRICE",
     "teacher": "RUN",
