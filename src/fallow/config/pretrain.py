@@ -54,6 +54,9 @@ class PretrainReplayConfig(Section):
 
     data: str = Field("", description="Fingerprint of the data; on other data nothing here counts.")
     cut: int | None = Field(None, description="Step at which the clock ended the training.")
+    judging: dict[str, int | None] = Field(
+        default_factory=dict, description="How many images and probes the clock left time to judge by."
+    )
 
 
 class PretrainConfig(RunConfig):

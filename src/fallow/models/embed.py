@@ -182,12 +182,15 @@ class Embedder:
         Args:
             pixels: uint8 (n, S, S, 3), of the side that the network sees.
         """
-        engine, rows = self.engine, []
-        for start in range(0, len(pixels), engine.batch):
+        engine = self.engine
+
+        def run(start: int) -> NDArray[np.float32]:
             part = pixels[start : start + engine.batch]
             padded = np.concatenate([part, np.zeros((engine.batch - len(part), *part.shape[1:]), np.uint8)])
-            rows.append(engine.run(padded)[: len(part)])
-        return np.concatenate(rows)
+            return engine.run(padded)[: len(part)]
+
+        with ThreadPoolExecutor(self.threads if engine.parallel else 1) as pool:
+            return np.concatenate(list(pool.map(run, range(0, len(pixels), engine.batch))))
 
     def missing(self, pixel_hashes: Sequence[str], views: str) -> dict[int, int]:
         """Return how many of these images have no vector in the cache yet, by view."""

@@ -54,7 +54,8 @@ def test_probe_and_neighbors_never_see_the_label_that_they_are_scored_on() -> No
     y = RNG.integers(0, 3, 120)
     folds = deal(y, _groups(120), 0)
     evidence = OutOfFold(_groups(120), y, 3)
-    probe(evidence, "noise", x, folds)
+    for number, held in enumerate(folds):
+        probe(evidence, "noise", x, held, number)
     _, right = evidence.correct(("noise",))
     assert right["noise"].mean() < 0.55
     assert knn_accuracy(x, y, folds) < 0.55
@@ -64,7 +65,8 @@ def test_clear_classes_are_told_apart() -> None:
     x, y = _clusters(0.1)
     folds = deal(y, _groups(60), 0)
     evidence = OutOfFold(_groups(60), y, 3)
-    probe(evidence, "clear", x, folds)
+    for number, held in enumerate(folds):
+        probe(evidence, "clear", x, held, number)
     _, right = evidence.correct(("clear",))
     assert right["clear"].mean() == 1.0
     assert knn_accuracy(x, y, folds) == 1.0

@@ -21,7 +21,7 @@ from fallow.study.pretraining.plan import PretrainPlan
 from fallow.tasks import FeatureInfo
 from fallow.types import Progress, silent
 
-_LOOK_BATCH = 64
+_LOOK_BATCH, _LOOKS_PART = 64, 20
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Look:
         pixels: Judging images, uint8 (n, s, s, 3).
         y: Their classes.
         folds: What each fold holds out.
-        every: Seconds between two looks.
+        every: Seconds between two looks; more where a look takes long, so that all of them take a twentieth of the time at most.
         log: File that each look is added to.
         tell: Told each look in a few words.
     """
@@ -132,12 +132,13 @@ class Look:
 
     def __call__(self, loop: Loop, step: int) -> None:
         """Look, where it is time; nothing of the training is changed by it."""
-        if not self.folds or time.monotonic() - self._last < self.every:
+        if not self.folds or (begun := time.monotonic()) - self._last < self.every:
             return
         accuracy = knn_accuracy(features_now(loop, self.pixels), self.y, self.folds)
         append_line(self.log, {"step": step, "knn": accuracy})
         self.tell(f"step {step:,}: neighbors right {100 * accuracy:.1f} %")
         self._last = time.monotonic()
+        self.every = max(self.every, _LOOKS_PART * (self._last - begun))
 
 
 def features_now(loop: Loop, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -84,7 +84,7 @@ def leave(
         size=plan.network.size,
         images=len(study.data.pool_ids),
         labels=study.data.labels,
-        judged=len(study.data.judge_ids),
+        judged=len(judge.ids),
         test=len(study.data.test_ids),
         classes=len(study.data.classes),
         steps=steps,
@@ -149,6 +149,7 @@ def _config(study: Pretraining, plan: PretrainPlan) -> str:
         },
         "replay.data": study.data.fingerprint(),
         "replay.cut": study.stage.cut(_CUT),
+        "replay.judging": plan.extent.to_json(),
     }
     return dump_config(merge(dumped, nest(settled)))
 

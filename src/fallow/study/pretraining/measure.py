@@ -28,14 +28,12 @@ def deal(y: NDArray[np.int64], groups: tuple[str, ...], seed: int) -> list[NDArr
     return [held for parts in held_out(y, groups, seed, repeats) for held in parts]
 
 
-def probe(evidence: OutOfFold, name: str, features: Array, folds: list[NDArray[np.int64]]) -> None:
-    """Fit a linear probe on each fold's other images and add what it says of those held out."""
-    classes = evidence.classes
-    for number, held in enumerate(folds):
-        rest = np.setdiff1d(np.arange(len(features)), held)
-        x = standardized(features, features[rest])
-        head = fit_logistic(x[rest], evidence.y[rest], n_classes=classes)
-        evidence.add(name, str(number), held, softmax(head.logits(x[held])))
+def probe(evidence: OutOfFold, name: str, features: Array, held: NDArray[np.int64], number: int) -> None:
+    """Fit a linear probe on a fold's other images and add what it says of those held out."""
+    rest = np.setdiff1d(np.arange(len(features)), held)
+    x = standardized(features, features[rest])
+    head = fit_logistic(x[rest], evidence.y[rest], n_classes=evidence.classes)
+    evidence.add(name, str(number), held, softmax(head.logits(x[held])))
 
 
 def knn_accuracy(features: Array, y: NDArray[np.int64], folds: list[NDArray[np.int64]]) -> float:

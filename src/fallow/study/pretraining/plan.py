@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
@@ -18,6 +18,7 @@ from fallow.record.decision import DecisionSource
 from fallow.study.bank import SpaceBank
 from fallow.study.plan import automatic_backbones, usual_size
 from fallow.study.pretraining.data import PretrainData
+from fallow.study.pretraining.extent import Extent
 from fallow.study.pretraining.teacher import TeacherPlan
 from fallow.study.trained.network import NetworkPlan, scratch_size, untrained, usual_network
 from fallow.study.trained.recipe import precision_of
@@ -52,6 +53,7 @@ class PretrainPlan:
         flips: Flips of the views.
         seconds: What the steps may take.
         teacher: The frozen network that the method learns from, where it asks for one.
+        extent: How much is judged.
     """
 
     network: NetworkPlan
@@ -60,6 +62,7 @@ class PretrainPlan:
     flips: tuple[str, ...]
     seconds: float
     teacher: TeacherPlan | None = None
+    extent: Extent = field(default_factory=Extent)
 
     def to_json(self) -> JsonObject:
         """Return the plan as JSON."""
@@ -70,6 +73,7 @@ class PretrainPlan:
             "flips": list(self.flips),
             "seconds": self.seconds,
             "teacher": None if self.teacher is None else dict(vars(self.teacher)),
+            "extent": self.extent.to_json(),
         }
 
     @classmethod
@@ -82,6 +86,7 @@ class PretrainPlan:
             tuple(data["flips"]),
             data["seconds"],
             TeacherPlan(**data["teacher"]) if data.get("teacher") else None,
+            Extent(**data.get("extent", {})),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 from functools import partial
@@ -32,6 +33,7 @@ from fallow.study.clock import Clock
 from fallow.study.fits import memory_enough
 from fallow.study.plan import recall_plan
 from fallow.study.pretraining.data import PretrainData
+from fallow.study.pretraining.extent import Extent
 from fallow.study.pretraining.fit import Lesson, Look
 from fallow.study.pretraining.judge import AFTER, BEFORE, Judge
 from fallow.study.pretraining.leave import leave
@@ -51,6 +53,8 @@ _EXPORT_SECONDS, _SLOWER = 8.0, 1.05
 """What writing the model takes, tracing its graph above all, and how much longer than measured steps take."""
 _LATE = 1.05
 """The training is cut when it takes this many times what was planned for it."""
+_JUDGING = 0.08
+"""Share of the time left that looking at images before the training may take, and fitting probes; after it the same."""
 _LOOK_LEAST, _LOOK_SHARE, _LOOKED_AT = 30.0, 0.05, 500
 """Seconds between two looks at the network, at least and as a share of the budget, and the images that are looked at."""
 _NOTED = 30.0
@@ -112,17 +116,31 @@ class Pretraining:
         if plan is None:
             plan = self._unmeasured(planner, network, start, lesson)
         lesson = replace(lesson, known=known_of(self, plan, start))
-        judge = Judge(data, self.bank, network.size, self.config.seed, partial(lesson.noised, plan))
-        began = time.monotonic()
-        before = judge.judge(BEFORE, start)
-        if kept is None:
-            plan = self._measured(planner, plan, start, lesson, time.monotonic() - began)
+        size, seed = network.size, self.config.seed
+        read, noised = partial(self.pixels, size=size), partial(lesson.noised, plan)
+        judge = Judge(data, self.bank.cache, size, seed, lesson.pixels, read, noised, plan.extent)
+        seconds = _JUDGING * max(self.clock.left, 0.0)
+        settled = kept is not None
+        if not settled and self.config.replay.data != data.fingerprint():
+            judge.within(start, seconds)
+        before = judge.judge(BEFORE, start, math.inf if settled else seconds)
+        if not settled:
+            self._tell_extent(judge)
+            plan = self._measured(planner, replace(plan, extent=judge.extent), start, lesson, judge.reserve)
             self._keep_plan(plan)
         self.screen.stage(_FIT)
         trained, done, seconds, findings = self._trained(plan, start, lesson, judge)
         self.screen.stage("judge")
         after = judge.judge(AFTER, trained)
         return leave(self, plan, judge, start, trained, before, after, done, seconds, findings)
+
+    def _tell_extent(self, judge: Judge) -> None:
+        looked, everyone = len(judge.ids), len(self.data.judge_ids)
+        if looked < everyone:
+            self.tell(
+                f"The budget of {self.config.budget} holds judging by {looked:,} of the {everyone:,} labeled images that were held "
+                "out for it."
+            )
 
     def _read(self) -> PretrainData:
         check_trackers(self.config.log.trackers)
@@ -181,7 +199,9 @@ class Pretraining:
         shape = from_backbone(start, _nothing(), network.size)
         method = planner.method(network, batch, token_info(shape) is not None)
         settings, teacher = planner.settings(network, batch, _TIMED), plan_teacher(planner, network, method)
-        plan = PretrainPlan(network, method, settings, planner.flips(), 0.0, teacher)
+        replay = self.config.replay
+        extent = Extent(**replay.judging) if replay.data == self.data.fingerprint() else Extent()
+        plan = PretrainPlan(network, method, settings, planner.flips(), 0.0, teacher, extent)
         lesson.check(start, plan)  # what cannot be made is told before anything is embedded
         return plan
 
@@ -358,16 +378,14 @@ class Pretraining:
         return stop
 
     def _look(self, loop: Loop, judge: Judge, size: int) -> Look:
-        folds, data = judge.folds, self.data
-        count = min(len(data.judge_ids), _LOOKED_AT)
-        chosen = np.sort(
-            np.random.default_rng([self.config.seed, 11]).permutation(len(data.judge_ids))[:count]
-        )
+        folds = judge.folds
+        count = min(len(judge.ids), _LOOKED_AT)
+        chosen = np.sort(np.random.default_rng([self.config.seed, 11]).permutation(len(judge.ids))[:count])
         place = {int(row): position for position, row in enumerate(chosen)}
         held = [np.array([place[i] for i in fold.tolist() if i in place], np.int64) for fold in folds]
         held = [fold for fold in held if 0 < len(fold) < count][:5]
         pixels = (
-            self.pixels(tuple(data.judge_ids[i] for i in chosen), size)
+            self.pixels(tuple(judge.ids[i] for i in chosen), size)
             if held
             else np.zeros((0, size, size, 3), np.uint8)
         )
@@ -377,7 +395,7 @@ class Pretraining:
             loop.title = f"{_FIT}: {words}"
             self.screen.line(f"{_FIT}: {words}")
 
-        return Look(pixels, data.y[chosen], held, every, self.run.path / "looks.jsonl", tell)
+        return Look(pixels, judge.y[chosen], held, every, self.run.path / "looks.jsonl", tell)
 
 
 def _nothing() -> Any:
