@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +31,12 @@ class Extent:
     sample: int = _SAMPLE
     judged: int | None = None
     fits: int | None = None
+
+    @classmethod
+    def of(cls, kept: Mapping[str, int | None]) -> Self:
+        """Return what `to_json` has kept; what is not there is as it is where nothing was kept."""
+        sample = kept.get("sample")
+        return cls(_SAMPLE if sample is None else sample, kept.get("judged"), kept.get("fits"))
 
     def to_json(self) -> JsonObject:
         """Return it as JSON."""

@@ -86,7 +86,7 @@ class PretrainPlan:
             tuple(data["flips"]),
             data["seconds"],
             TeacherPlan(**data["teacher"]) if data.get("teacher") else None,
-            Extent(**data.get("extent", {})),
+            Extent.of(data.get("extent", {})),
         )
 
 

@@ -200,7 +200,7 @@ class Pretraining:
         method = planner.method(network, batch, token_info(shape) is not None)
         settings, teacher = planner.settings(network, batch, _TIMED), plan_teacher(planner, network, method)
         replay = self.config.replay
-        extent = Extent(**replay.judging) if replay.data == self.data.fingerprint() else Extent()
+        extent = Extent.of(replay.judging) if replay.data == self.data.fingerprint() else Extent()
         plan = PretrainPlan(network, method, settings, planner.flips(), 0.0, teacher, extent)
         lesson.check(start, plan)  # what cannot be made is told before anything is embedded
         return plan
