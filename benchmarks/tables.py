@@ -5,13 +5,14 @@ python benchmarks/tables.py > benchmarks/TABLES.md
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from choice import climbed, policies
-from protocol import read_rows
+from protocol import RESULTS, read_rows
 from scipy.stats import t as student
 from tables_ways import print_ways
 
@@ -200,6 +201,27 @@ WHOLE = {
 }
 
 
+def budgets() -> list[str]:
+    """Whole runs, report and all, against the budget that they were given; and the demo."""
+    lines = [
+        "| data | budget | cache | seconds | share of the budget | chosen | test accuracy |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in json.loads((RESULTS / "budget.json").read_text(encoding="utf-8")):
+        given = int(row["budget"][:-1]) * {"s": 1, "m": 60}[row["budget"][-1]]
+        lines.append(
+            f"| {row['data']} | {row['budget']} | {row['cache']} | {row['wall']:.0f} | {row['wall'] / given:.0%} | "
+            f"{row['chosen']} | {100 * row['test']:.1f} |"
+        )
+    demo = json.loads((RESULTS / "demo.json").read_text(encoding="utf-8"))
+    most, mean = max(row["seconds"] for row in demo["rows"]), demo["mean"]
+    told = (
+        f"The demo (two minutes, {len(demo['rows'])} seeds): {100 * mean['chosen']:.1f} %, labels only "
+        f"{100 * mean['labels_only']:.1f}; {mean['seconds']:.0f} s, {most:.0f} at most."
+    )
+    return [*lines, "", told]
+
+
 def main() -> None:
     final, dev = read_rows("final"), read_rows("dev")
     print(
@@ -211,6 +233,7 @@ def main() -> None:
         print(
             "## Against the baseline on the same, view-averaged vectors\n", *same_vectors(final), "", sep="\n"
         )
+        print("## Budgets kept (development draws, two cores)\n", *budgets(), "", sep="\n")
         print("## The chooser on the final split\n", *choosing(final), "", sep="\n")
     if dev:
         print("## The chooser on the development cells, hard ones included\n", *choosing(dev), "", sep="\n")
