@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -13,15 +14,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fallow.engine import Feed, Loop, LoopSettings, Material, Place, derive, generator
+from fallow.errors import RunError
 from fallow.methods import PretrainMethod, pretrain_method
 from fallow.models import Backbone, Network, from_backbone, token_info
+from fallow.record import read_json, write_json
 from fallow.record.rundir import append_line
+from fallow.study.pretraining.judge import Judge
 from fallow.study.pretraining.measure import knn_accuracy
 from fallow.study.pretraining.plan import PretrainPlan
 from fallow.tasks import FeatureInfo
 from fallow.types import Progress, silent
 
 _LOOK_BATCH, _LOOKS_PART = 64, 20
+_LOOKED_AT, _LOOK_FOLDS = 500, 5
+"""Images that are looked at while the network learns, and parts of them that neighbors vote for, at most."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,17 @@ class Look:
     tell: Callable[[str], None]
     _last: float = field(default_factory=time.monotonic)
 
+    @classmethod
+    def of(cls, judge: Judge, every: float, log: Path, tell: Callable[[str], None]) -> Self:
+        """Return what looks at some of the images that judge, in no more folds than `_LOOK_FOLDS`; at nothing where no label judges."""
+        chosen = np.random.default_rng([judge.seed, 11]).permutation(len(judge.ids))
+        chosen = np.sort(chosen[:_LOOKED_AT])
+        place = {int(row): position for position, row in enumerate(chosen)}
+        held = [np.array([place[i] for i in fold.tolist() if i in place], np.int64) for fold in judge.folds]
+        held = [fold for fold in held if 0 < len(fold) < len(chosen)][:_LOOK_FOLDS]
+        pixels = judge.read(tuple(judge.ids[i] for i in chosen)) if held else np.zeros((0, 1, 1, 3), np.uint8)
+        return cls(pixels, judge.y[chosen], held, every, log, tell)
+
     def __call__(self, loop: Loop, step: int) -> None:
         """Look, where it is time; nothing of the training is changed by it."""
         if not self.folds or (begun := time.monotonic()) - self._last < self.every:
@@ -157,3 +174,17 @@ def features_now(loop: Loop, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         for module in training:
             module.training = True
     return np.asarray(torch.cat(found).numpy(), np.float32)
+
+
+def note_seconds(folder: Path | None, seconds: float) -> None:
+    """Write down how long the steps took so far, for the rate of a run that goes on."""
+    if folder is not None:
+        write_json(folder / "seconds.json", {"seconds": seconds})
+
+
+def seconds_before(folder: Path) -> float:
+    """Return what `note_seconds` has kept; 0 where it has kept nothing."""
+    try:
+        return float(read_json(folder / "seconds.json")["seconds"])
+    except (RunError, KeyError, TypeError, ValueError):
+        return 0.0

@@ -6,7 +6,6 @@ import math
 import time
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from fallow.models import (
     to_backbone,
     token_info,
 )
-from fallow.record import DecisionLog, RunDir, note_elapsed, read_json, write_json
+from fallow.record import DecisionLog, RunDir, note_elapsed, write_json
 from fallow.record.pretrained import PretrainRecord
 from fallow.report import LiveLadder
 from fallow.study.bank import SpaceBank
@@ -34,7 +33,7 @@ from fallow.study.fits import memory_enough
 from fallow.study.plan import recall_plan
 from fallow.study.pretraining.data import PretrainData
 from fallow.study.pretraining.extent import Extent
-from fallow.study.pretraining.fit import Lesson, Look
+from fallow.study.pretraining.fit import Lesson, Look, note_seconds, seconds_before
 from fallow.study.pretraining.judge import AFTER, BEFORE, Judge
 from fallow.study.pretraining.leave import leave
 from fallow.study.pretraining.plan import (
@@ -55,8 +54,8 @@ _LATE = 1.05
 """The training is cut when it takes this many times what was planned for it."""
 _JUDGING = 0.08
 """Share of the time left that looking at images before the training may take, and fitting probes; after it the same."""
-_LOOK_LEAST, _LOOK_SHARE, _LOOKED_AT = 30.0, 0.05, 500
-"""Seconds between two looks at the network, at least and as a share of the budget, and the images that are looked at."""
+_LOOK_LEAST, _LOOK_SHARE = 30.0, 0.05
+"""Seconds between two looks at the network, at least and as a share of the budget."""
 _NOTED = 30.0
 
 
@@ -306,14 +305,14 @@ class Pretraining:
                 tuple(meta["findings"]),
             )
         place = Place(self.stage.workdir(_FIT), _FIT, self.config.log.trackers, self.run.path / "trackers")
-        spent = _seconds_before(place.folder)
+        spent = seconds_before(place.folder)
         try:
             with memory_enough():
                 loop = lesson.loop(start, plan, place)
                 outcome = loop.run(self._stop(loop, plan, judge, spent))
         except KeyboardInterrupt:
             note_elapsed(self.run.path, "stopped", self.clock.elapsed)
-            _note_seconds(place.folder, spent + time.monotonic() - self._began)
+            note_seconds(place.folder, spent + time.monotonic() - self._began)
             raise
         return self._kept(plan, outcome, spent)
 
@@ -356,7 +355,7 @@ class Pretraining:
             known = self.config.replay.cut
             if known is not None:
                 self.stage.keep_cut(_FIT, known)
-        look = self._look(loop, judge, plan.network.size)
+        look = self._look(loop, judge)
         self._began = noted = time.monotonic()
         allowed = _LATE * plan.seconds
         pinned = isinstance(self.config.optimization.steps, int)
@@ -366,7 +365,7 @@ class Pretraining:
             if time.monotonic() - noted > _NOTED:
                 noted = time.monotonic()
                 note_elapsed(self.run.path, f"step {step}", self.clock.elapsed)
-                _note_seconds(loop.place.folder if loop.place else None, spent + seconds)
+                note_seconds(loop.place.folder if loop.place else None, spent + seconds)
             look(loop, step)
             if known is not None:
                 return step >= known
@@ -377,41 +376,17 @@ class Pretraining:
 
         return stop
 
-    def _look(self, loop: Loop, judge: Judge, size: int) -> Look:
-        folds = judge.folds
-        count = min(len(judge.ids), _LOOKED_AT)
-        chosen = np.sort(np.random.default_rng([self.config.seed, 11]).permutation(len(judge.ids))[:count])
-        place = {int(row): position for position, row in enumerate(chosen)}
-        held = [np.array([place[i] for i in fold.tolist() if i in place], np.int64) for fold in folds]
-        held = [fold for fold in held if 0 < len(fold) < count][:5]
-        pixels = (
-            self.pixels(tuple(judge.ids[i] for i in chosen), size)
-            if held
-            else np.zeros((0, size, size, 3), np.uint8)
-        )
+    def _look(self, loop: Loop, judge: Judge) -> Look:
         every = max(_LOOK_LEAST, _LOOK_SHARE * self.config.seconds)
 
         def tell(words: str) -> None:
             loop.title = f"{_FIT}: {words}"
             self.screen.line(f"{_FIT}: {words}")
 
-        return Look(pixels, judge.y[chosen], held, every, self.run.path / "looks.jsonl", tell)
+        return Look.of(judge, every, self.run.path / "looks.jsonl", tell)
 
 
 def _nothing() -> Any:
     from torch import nn
 
     return nn.Identity()
-
-
-def _note_seconds(folder: Path | None, seconds: float) -> None:
-    """Write down how long the steps took so far, for the rate of a run that goes on."""
-    if folder is not None:
-        write_json(folder / "seconds.json", {"seconds": seconds})
-
-
-def _seconds_before(folder: Path) -> float:
-    try:
-        return float(read_json(folder / "seconds.json")["seconds"])
-    except (RunError, KeyError, TypeError, ValueError):
-        return 0.0
