@@ -113,11 +113,13 @@ def cell(
         row |= done
     as_it_is = beside or method == "random"
     name = "simclr" if as_it_is else method
-    plan = PretrainPlan(network, name, planner.settings(network, batch, steps or 1000), ("hflip",), seconds)
+    plan = PretrainPlan(
+        network, name, planner.settings(network, name, batch, steps or 1000), ("hflip",), seconds
+    )
     lesson = Lesson(learned, gray=False, known=known_to(name, start, learned))
     if not as_it_is and steps is None:
         each = time_steps(lesson.loop(start, plan), 3)
-        plan = replace(plan, settings=planner.settings(network, batch, max(20, int(seconds / each))))
+        plan = replace(plan, settings=planner.settings(network, name, batch, max(20, int(seconds / each))))
     loop = lesson.loop(start, plan)
     if not as_it_is:
         begun = time.monotonic()

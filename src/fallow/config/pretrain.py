@@ -34,8 +34,8 @@ class PretrainStepsConfig(StepsConfig):
     )
     ema_decay: Share | Auto = Field(
         "auto",
-        description="How slowly a teacher that is the network's average follows it, and the average that is kept of it: 0 "
-        "keeps none. auto: the method's.",
+        description="How slowly a teacher that is the network's average follows it at first (0: it is the network of the step "
+        "before), or the average that is kept (0: none). auto: by the paper and the number of steps.",
     )
 
 

@@ -217,11 +217,17 @@ class Loop:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
-            self.ema.update(self.teacher.decay_at(step, settings.steps) if self.teacher else None)
+            self.ema.update(self._decay(step))
         self.trainee.method.after_step(self.ctx)
         # The loss of all: every process then sees in the same step that it is no number.
         loss = self.ctx.reduce(torch.stack(losses).mean()) / self.ctx.world_size
         return self.watch.see_batch(step, replace(errand.step, loss=loss), errand.batch)
+
+    def _decay(self, step: int) -> float | None:
+        """Return the decay of a method's teacher at a step; None: the constant one, for methods without one."""
+        if self.teacher is None:
+            return None
+        return self.teacher.decay_at(step, self.settings.steps, self.settings.ema_decay)
 
     def _backward(self, loss: Tensor) -> None:
         if self.settings.gradient_checkpointing:

@@ -26,7 +26,7 @@ class LoopSettings:
         warmup: Share of the steps over which the learning rate rises linearly from 0.
         floor: Learning rate at the end of the cosine, as a share of the peak.
         ema_decay: Decay of the moving average of the weights: 0.99 looks back about 100 steps, 0.999 about 1,000. 0: no
-            average is kept.
+            average is kept. Of a method whose teacher is such an average, its decay at the first step.
         clip: Largest norm of the gradient; 0 is no limit.
         accumulate: Parts that the batch of a step is computed in, one after the other, to save memory.
         precision: Arithmetic of forward and backward; weights stay float32.

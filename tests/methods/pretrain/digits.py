@@ -59,6 +59,8 @@ def make_loop(
         half, known_rows = settings.unlabeled_batch // 2, count // 2
         stuff = Material(pixels(count, size), *labels(known_rows), torch.arange(known_rows, count))
         settings = replace(settings, batch_size=half, unlabeled_batch=settings.unlabeled_batch - half)
+    if method.teacher is not None and not settings.ema_decay:
+        settings = replace(settings, ema_decay=0.9)  # of a teacher that moves
     method.build(
         FeatureInfo(dim),
         count,

@@ -136,16 +136,29 @@ def test_what_leaves_is_the_students_or_the_teachers_network() -> None:
 
 def test_a_teachers_decay_rises_to_one_and_looks_back_less_far_in_a_short_run() -> None:
     teacher = Teacher()
-    assert teacher.decay_at(0, 100_000) == pytest.approx(0.996)
-    assert teacher.decay_at(0, 400) == pytest.approx(0.95)
-    assert teacher.decay_at(0, 10) == pytest.approx(0.9)
-    for steps in (10, 400, 100_000):
-        decays = [teacher.decay_at(step, steps) for step in range(0, steps, max(1, steps // 50))]
+    assert [teacher.first(steps) for steps in (100_000, 400, 10)] == pytest.approx([0.996, 0.95, 0.9])
+    for steps, first in ((10, 0.9), (400, 0.0), (100_000, 0.996)):
+        decays = [teacher.decay_at(step, steps, first) for step in range(0, steps, max(1, steps // 50))]
         assert decays == sorted(decays)
-        assert teacher.decay_at(steps - 1, steps) == pytest.approx(1.0)
+        assert decays[0] == pytest.approx(first)
+        assert teacher.decay_at(steps - 1, steps, first) == pytest.approx(1.0)
     constant = Teacher(0.999, None)
-    assert constant.decay_at(0, 10**6) == constant.decay_at(10**6 - 1, 10**6) == pytest.approx(0.999)
-    assert Teacher(0.99, None, "running").decay_at(0, 10**4) == pytest.approx(0.1)
+    assert (
+        constant.decay_at(0, 10**6, 0.999)
+        == constant.decay_at(10**6 - 1, 10**6, 0.999)
+        == pytest.approx(0.999)
+    )
+    assert Teacher(0.99, None, "running").decay_at(0, 10**4, 0.99) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("name", ["byol", "moco", "dino", "ibot", "msn"])
+def test_every_teacher_follows_as_slowly_as_it_is_told(name: str) -> None:
+    loop = loop_of(name, {"ema_decay": 0.05, "steps": 9})
+    assert loop.ema is not None
+    (own, student) = loop.ema._float[0]
+    own.fill_(1.0)
+    loop._step(0)
+    torch.testing.assert_close(own, 0.05 + 0.95 * student.detach())
 
 
 def test_no_image_of_a_batch_is_in_anothers_key() -> None:

@@ -44,15 +44,14 @@ class PretrainContext(StepContext, Protocol):
 class Teacher:
     """How the moving average of network and method follows, and how it answers.
 
-    The decay rises from ``decay`` to ``end`` by half a cosine (Grill et al. 2020, arXiv 2006.07733, sec. 3.2). The paper's 0.996
-    looks back over 250 of 300,000 steps. In a run of some hundred that would be the random first weights all the way, so that
-    a short run's teacher looks back over a twentieth of its steps: ``decay`` is at most 1 - 20 / steps, and at least 0.9.
+    The decay rises to ``end`` by half a cosine (Grill et al. 2020, arXiv 2006.07733, sec. 3.2), from what the loop's settings
+    say (``optimization.ema_decay``); `first` is what they say where nobody asks for another.
 
     Running statistics of BatchNorm start at 0 and 1, which fits no network: a teacher that uses them follows fast at first, its
     decay is at most (1 + step) / (10 + step).
 
     Attributes:
-        decay: Share of the average that stays at the first step.
+        decay: Share of the average that stays at the first step in the paper's long runs.
         end: The same at the last step; None: it stays as it was.
         norm: Whether its BatchNorm uses the statistics of the ``batch`` or its ``running`` ones. Dropout and stochastic depth
             are off in both.
@@ -62,10 +61,17 @@ class Teacher:
     end: float | None = 1.0
     norm: Literal["batch", "running"] = "batch"
 
-    def decay_at(self, step: int, total_steps: int) -> float:
-        """Return the decay of a step, from 0, of a run of so many."""
-        first = look_back(total_steps, self.decay)
-        end = first if self.end is None else self.end
+    def first(self, total_steps: int) -> float:
+        """Return the decay at the first step of a run of so many: ``decay``, or less in a short run.
+
+        BYOL's 0.996 looks back over 250 of 300,000 steps. In a run of some hundred that would be the random first weights all
+        the way, so that a short run's teacher looks back over a twentieth of its steps: at most 1 - 20 / steps, and at least 0.9.
+        """
+        return look_back(total_steps, self.decay)
+
+    def decay_at(self, step: int, total_steps: int, first: float) -> float:
+        """Return the decay of a step, from 0, of a run of so many that begins with ``first``."""
+        end = first if self.end is None else max(first, self.end)
         share = min(step / max(total_steps - 1, 1), 1.0)
         decay = end - (end - first) * (math.cos(math.pi * share) + 1) / 2
         return min(decay, (1 + step) / (10 + step)) if self.norm == "running" else decay

@@ -20,7 +20,6 @@ class BYOL(PretrainMethod):
     BatchNorm uses its batch, as in the paper.
 
     Args:
-        decay: Of the teacher, rising to 1; see `Teacher`.
         hidden: Width of hidden layers of projector and predictor; None: twice that of the features (4,096 for the paper's 2,048).
         out: Width of the projection.
     """
@@ -35,11 +34,11 @@ class BYOL(PretrainMethod):
         cost=3.0,
     )
     recipe = "byol"
+    teacher = Teacher(0.996)
     least_batch = 64
 
-    def __init__(self, *, decay: float = 0.996, hidden: int | None = None, out: int = 256) -> None:
+    def __init__(self, *, hidden: int | None = None, out: int = 256) -> None:
         super().__init__()
-        self.teacher = Teacher(decay)
         self.hidden, self.out = hidden, out
 
     def make(self, dim: int) -> None:

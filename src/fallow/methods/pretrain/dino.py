@@ -32,7 +32,6 @@ class DINO(MultiCrop):
         teacher_last: Temperature of the teacher after that.
         teacher_warmup: Share of the run (the paper: 30 of 300 passes).
         center_momentum: Share of the center that stays at each step.
-        decay: Of the teacher, rising to 1; see `Teacher`.
         local_crops: Small crops of each image; None: 8, and none of images below 64 pixels a side.
         hidden: Width of the head's hidden layers; None: that of the features, 256 at least (2,048 in the paper).
         bottleneck: Width before the last layer.
@@ -51,6 +50,7 @@ class DINO(MultiCrop):
         cost=5.0,
     )
     recipe = "dino"
+    teacher = Teacher(0.996)
     leaves = "teacher"
     directions = False
     least_batch = 64
@@ -70,7 +70,6 @@ class DINO(MultiCrop):
         teacher_last: float = 0.07,
         teacher_warmup: float = 0.1,
         center_momentum: float = 0.9,
-        decay: float = 0.996,
         local_crops: int | None = None,
         hidden: int | None = None,
         bottleneck: int = 256,
@@ -84,7 +83,6 @@ class DINO(MultiCrop):
             teacher_warmup,
         )
         self.hidden, self.bottleneck, self.head_norm = hidden, bottleneck, head_norm
-        self.teacher = Teacher(decay)
 
     def make(self, dim: int) -> None:
         """Make the head and the center."""

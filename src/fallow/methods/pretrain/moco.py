@@ -29,7 +29,6 @@ class MoCo(PretrainMethod):
     Args:
         version: 2 or 3.
         temperature: Divides the cosines; None: 0.2 in both papers.
-        decay: Of the teacher; None: 0.999, or in version 3 0.99 rising to 1. See `Teacher`.
         queue: Keys that the queue holds; it holds no more than there are images.
         hidden: Width of the projector's hidden layers; None: that of the features, in version 3 twice that (4,096 for the paper's
             2,048).
@@ -53,7 +52,6 @@ class MoCo(PretrainMethod):
         *,
         version: Literal[2, 3] = 2,
         temperature: float = 0.2,
-        decay: float | None = None,
         queue: int = 65536,
         hidden: int | None = None,
         out: int | None = None,
@@ -63,8 +61,7 @@ class MoCo(PretrainMethod):
             raise ConfigError(f"there is no version {version} of moco: use 2 or 3")
         self.version, self.temperature, self.length, self.hidden = version, temperature, queue, hidden
         self.out = out if out is not None else {2: 128, 3: 256}[version]
-        first, end = {2: (0.999, None), 3: (0.99, 1.0)}[version]
-        self.teacher = Teacher(first if decay is None else decay, end, "running")
+        self.teacher = {2: Teacher(0.999, None, "running"), 3: Teacher(0.99, 1.0, "running")}[version]
         if version == 3:
             self.recipe = "byol"
 

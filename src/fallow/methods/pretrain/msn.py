@@ -38,7 +38,6 @@ class MSN(MultiCrop):
             images may be sorted alike: one large share and many small ones satisfy me-max and sharpening half. A small transformer
             from scratch on digits fell into that (nearest neighbors right: 35.5 % before, 26.7 % after 240 steps; with it 34.8 % and
             40.3 % after 120).
-        decay: Of the teacher, rising to 1; see `Teacher`.
         local_crops: Small crops of each image; None: 10, and none of images below 64 pixels a side.
         hidden: Width of the projector's hidden layers; None: 5 times that of the features (2,048 for the paper's 384).
         out: Width of its output.
@@ -54,6 +53,7 @@ class MSN(MultiCrop):
         cost=4.0,
     )
     recipe = "msn"
+    teacher = Teacher(0.996)
     scales = ((0.3, 1.0), (0.05, 0.3))
     leaves = "teacher"
     least_batch = 64
@@ -70,7 +70,6 @@ class MSN(MultiCrop):
         target_temperature: float = 0.025,
         spread: float = 1.0,
         balance: bool = True,
-        decay: float = 0.996,
         local_crops: int | None = None,
         hidden: int | None = None,
         out: int = 256,
@@ -78,7 +77,7 @@ class MSN(MultiCrop):
         super().__init__(local_crops=local_crops)
         self.count, self.missing, self.spread, self.balance = prototypes, missing, spread, balance
         self.temperature, self.target_temperature = temperature, target_temperature
-        self.hidden, self.out, self.teacher = hidden, out, Teacher(decay)
+        self.hidden, self.out = hidden, out
 
     def make(self, dim: int) -> None:
         """Make projector and prototypes."""

@@ -11,7 +11,7 @@ import torch
 from fallow.config import PretrainConfig
 from fallow.engine import LoopSettings
 from fallow.errors import ConfigError
-from fallow.methods import look_back
+from fallow.methods import look_back, pretrain_method
 from fallow.models import SMALL_RESNET, Backbone, lets_gradient_through
 from fallow.record import Decision, DecisionLog
 from fallow.record.decision import DecisionSource
@@ -242,9 +242,10 @@ class Planner:
         self.decide("views.moves", value, "Asked for." if asked != "auto" else rule, asked != "auto")
         return {"none": (), "flip": ("hflip",), "turns": ("hflip", "vflip")}[value]
 
-    def settings(self, plan: NetworkPlan, batch: int, steps: int) -> LoopSettings:
+    def settings(self, plan: NetworkPlan, method: str, batch: int, steps: int) -> LoopSettings:
         """Return how steps are taken: what was asked for, else by rule."""
         asked = self.config.optimization
+        teacher = pretrain_method(method, **self.config.options).teacher
         if plan.scratch:
             lr = _SCRATCH_LR * (batch / 256) ** 0.5
         else:
@@ -253,7 +254,7 @@ class Planner:
             "lr": round(lr, 8),
             "weight_decay": _DECAY,
             "warmup": _WARMUP,
-            "ema_decay": look_back(steps),
+            "ema_decay": look_back(steps) if teacher is None else teacher.first(steps),
             "clip": _CLIP,
             "accumulate": 1,
             "optimizer": "adamw",
@@ -271,6 +272,21 @@ class Planner:
             seed=self.config.seed,
             **values,
         )
+
+    def tell_settings(self, settings: LoopSettings, method: str) -> None:
+        """Write down how the steps are taken, where that follows from their number."""
+        teacher = pretrain_method(method, **self.config.options).teacher
+        pinned = self.config.optimization.ema_decay != "auto"
+        if teacher is not None:
+            to = "rises to 1" if teacher.end == 1 else "stays"
+            rule = (
+                f"The teacher looks back over a twentieth of the run's steps at first, as a short run's would keep its random first "
+                f"weights otherwise, and over no more than in the paper ({teacher.decay:g}); it {to}."
+            )
+        else:
+            rule = "The average that is kept of the network looks back over the last twentieth of the steps."
+        rule = "Asked for." if pinned else rule
+        self.decide("optimization.ema_decay", settings.ema_decay, rule, pinned, steps=settings.steps)
 
 
 def steps_for(times: float, batch: int, images: int) -> int:

@@ -197,7 +197,10 @@ class Pretraining:
         batch = planner.batch(network)
         shape = from_backbone(start, _nothing(), network.size)
         method = planner.method(network, batch, token_info(shape) is not None)
-        settings, teacher = planner.settings(network, batch, _TIMED), plan_teacher(planner, network, method)
+        settings, teacher = (
+            planner.settings(network, method, batch, _TIMED),
+            plan_teacher(planner, network, method),
+        )
         replay = self.config.replay
         extent = Extent.of(replay.judging) if replay.data == self.data.fingerprint() else Extent()
         plan = PretrainPlan(network, method, settings, planner.flips(), 0.0, teacher, extent)
@@ -267,7 +270,8 @@ class Pretraining:
                     f"The budget of {asked.budget} holds {max(fits, 0)} steps; {LEAST_STEPS} were taken all the same."
                 )
         seconds = max(left(), steps * step)
-        settings = planner.settings(network, batch, steps)
+        settings = planner.settings(network, plan.method, batch, steps)
+        planner.tell_settings(settings, plan.method)
         return replace(plan, network=network, settings=settings, seconds=seconds)
 
     def _kept_plan(self) -> PretrainPlan | None:
