@@ -37,9 +37,6 @@ _SCRATCH_LR, _PRETRAINED_LR, _LAST_LR = 2e-3, 3e-4, 1e-3
 the ratio. UC Merced, last blocks, 60 steps of SimCLR, a probe on 5 labels a class: 81.0 % before, 78.1 with 1e-4, 82.8 with 1e-3,
 80.0 with 3e-3."""
 _DECAY, _WARMUP, _CLIP = 0.05, 0.1, 1.0
-ENOUGH_PASSES, MOST_PASSES, LEAST_STEPS = 20, 1000, 20
-"""Passes over the images that make changing the whole of a pretrained network worth it, more than which teach little more, and
-the fewest steps of any run."""
 
 
 @dataclass(frozen=True)
@@ -287,11 +284,6 @@ class Planner:
             rule = "The average that is kept of the network looks back over the last twentieth of the steps."
         rule = "Asked for." if pinned else rule
         self.decide("optimization.ema_decay", settings.ema_decay, rule, pinned, steps=settings.steps)
-
-
-def steps_for(times: float, batch: int, images: int) -> int:
-    """Return the steps in which each image is seen so often."""
-    return max(1, round(times * images / batch))
 
 
 def free_memory() -> int:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fallow.config import EmbedConfig, PretrainConfig
 from fallow.data import Source, audit, cache_dir, read_pixels
-from fallow.engine import Diverged, Loop, Outcome, Place, check_trackers, time_steps
+from fallow.engine import Diverged, Loop, Outcome, Place, check_trackers
 from fallow.errors import RunError
 from fallow.models import (
     Backbone,
@@ -36,20 +36,14 @@ from fallow.study.pretraining.extent import Extent
 from fallow.study.pretraining.fit import Lesson, Look, note_seconds, seconds_before
 from fallow.study.pretraining.judge import AFTER, BEFORE, Judge
 from fallow.study.pretraining.leave import leave
-from fallow.study.pretraining.plan import (
-    ENOUGH_PASSES,
-    LEAST_STEPS,
-    MOST_PASSES,
-    Planner,
-    PretrainPlan,
-    steps_for,
-)
+from fallow.study.pretraining.pace import Pace
+from fallow.study.pretraining.plan import Planner, PretrainPlan
 from fallow.study.pretraining.teacher import known_of, plan_teacher
 from fallow.study.stage import Stage
 
 _FIT, _TIMED = "pretrain", 1000
-_EXPORT_SECONDS, _SLOWER = 8.0, 1.05
-"""What writing the model takes, tracing its graph above all, and how much longer than measured steps take."""
+_EXPORT_SECONDS = 8.0
+"""What writing the model takes, tracing its graph above all."""
 _LATE = 1.05
 """The training is cut when it takes this many times what was planned for it."""
 _JUDGING = 0.08
@@ -125,7 +119,10 @@ class Pretraining:
         before = judge.judge(BEFORE, start, math.inf if settled else seconds)
         if not settled:
             self._tell_extent(judge)
-            plan = self._measured(planner, replace(plan, extent=judge.extent), start, lesson, judge.reserve)
+            self.screen.progress("measure a step", 0, 0)
+            reserve = judge.reserve + _EXPORT_SECONDS
+            pace = Pace(planner, start, lesson, lambda: self.clock.left - reserve, self.tell)
+            plan = pace.settle(replace(plan, extent=judge.extent))
             self._keep_plan(plan)
         self.screen.stage(_FIT)
         trained, done, seconds, findings = self._trained(plan, start, lesson, judge)
@@ -206,73 +203,6 @@ class Pretraining:
         plan = PretrainPlan(network, method, settings, planner.flips(), 0.0, teacher, extent)
         lesson.check(start, plan)  # what cannot be made is told before anything is embedded
         return plan
-
-    def _measured(
-        self, planner: Planner, plan: PretrainPlan, start: Backbone, lesson: Lesson, judging: float
-    ) -> PretrainPlan:
-        """Return the plan with what changes of the network and how many steps are taken, by a measured step."""
-        asked, images, batch = self.config, len(lesson.pixels), plan.settings.unlabeled_batch
-        reserve = judging + _EXPORT_SECONDS
-        parts, why = asked.network.trainable, "Asked for."
-        self.screen.progress("measure a step", 0, 0)
-
-        def left() -> float:
-            return self.clock.left - reserve
-
-        def measured(trainable: Any) -> float:
-            own = replace(plan, network=replace(plan.network, trainable=trainable))
-            with memory_enough():
-                return time_steps(lesson.loop(start, own), 1)
-
-        enough = max(steps_for(ENOUGH_PASSES, batch, images), LEAST_STEPS)
-        step = 0.0
-        if parts == "auto" and plan.network.scratch:
-            parts, why = "all", "Random weights have nothing worth keeping."
-        elif parts == "auto":
-            step = measured("last")
-            parts, why = (
-                "last",
-                f"The last blocks: the budget holds fewer than {ENOUGH_PASSES} passes of the whole network.",
-            )
-            if (
-                2 * step * enough < left()
-            ):  # what comes before the last blocks costs as much as they do, at least
-                whole = measured("all")
-                if whole * enough < left():
-                    parts, step, why = (
-                        "all",
-                        whole,
-                        f"The budget holds {ENOUGH_PASSES} passes or more of the whole network.",
-                    )
-        step = step or measured(parts)
-        network = replace(plan.network, trainable=parts)
-        pinned = asked.network.trainable != "auto"
-        planner.decide("network.trainable", network.trainable, why, pinned, seconds_a_step=round(step, 4))
-        pinned_steps = asked.optimization.steps
-        if isinstance(pinned_steps, int):
-            steps = pinned_steps
-            planner.decide("optimization.steps", steps, "Asked for.", True)
-        else:
-            fits = int(left() / (step * _SLOWER))
-            steps = max(LEAST_STEPS, min(fits, steps_for(MOST_PASSES, batch, images)))
-            rule = f"As many as the budget holds, {MOST_PASSES:,} passes over the images at most."
-            planner.decide(
-                "optimization.steps",
-                steps,
-                rule,
-                False,
-                seconds_a_step=round(step, 4),
-                seconds_left=round(left(), 1),
-                passes=round(steps * batch / images, 1),
-            )
-            if fits < LEAST_STEPS:
-                self.tell(
-                    f"The budget of {asked.budget} holds {max(fits, 0)} steps; {LEAST_STEPS} were taken all the same."
-                )
-        seconds = max(left(), steps * step)
-        settings = planner.settings(network, plan.method, batch, steps)
-        planner.tell_settings(settings, plan.method)
-        return replace(plan, network=network, settings=settings, seconds=seconds)
 
     def _kept_plan(self) -> PretrainPlan | None:
         """Return the plan of the run that goes on: a plan depends on the clock, a result must not."""
@@ -373,7 +303,7 @@ class Pretraining:
             look(loop, step)
             if known is not None:
                 return step >= known
-            if pinned or step < LEAST_STEPS or spent + seconds <= allowed:
+            if pinned or not step or spent + seconds <= allowed:
                 return False
             self.stage.keep_cut(_FIT, step)
             return True
