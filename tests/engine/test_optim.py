@@ -48,6 +48,19 @@ def test_biases_and_norms_are_not_decayed_and_every_weight_is_in_one_group() -> 
         assert found[id(parameter)] == (0.3 if parameter.ndim > 1 else 0.0, 1e-3), name
 
 
+def test_a_steady_part_keeps_its_own_rate_from_the_first_step_to_the_last() -> None:
+    network, settings = small(), changed(steps=10, warmup=0.2, lr=1e-3)
+    optimizer = make_optimizer(parameter_groups(network, settings, (network.head, 3.0)), settings)  # type: ignore[arg-type]
+    steady = {id(p) for p in network.head.parameters()}  # type: ignore[operator, union-attr]
+    for step in range(10):
+        set_lr(optimizer, step, settings)
+        for group in optimizer.param_groups:
+            rate = 3e-3 if id(group["params"][0]) in steady else 1e-3 * lr_scale(step, settings)
+            assert group["lr"] == pytest.approx(rate)
+            assert len({id(p) in steady for p in group["params"]}) == 1
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(network.parameters()))
+
+
 def test_frozen_weights_are_left_out() -> None:
     network = no_norm()
     network.body.requires_grad_(False)

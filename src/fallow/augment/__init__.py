@@ -5,6 +5,7 @@ from fallow.augment.policy import Draw, Policy, Window
 from fallow.augment.presets import (
     DEFAULT_LIMITS,
     RECIPES,
+    SMALL_SIDE,
     default_limits,
     paper_views,
     resized_crop_policy,
@@ -18,6 +19,7 @@ __all__ = [
     "COLOR_ONLY",
     "DEFAULT_LIMITS",
     "RECIPES",
+    "SMALL_SIDE",
     "STANDARD",
     "STRENGTHS",
     "TRANSFORMS",

@@ -158,11 +158,15 @@ _RECIPES: dict[str, tuple[dict[str, Any], ...]] = {
 }
 RECIPES = tuple(_RECIPES)
 """Papers whose views `paper_views` makes."""
-_SMALL = 64
+SMALL_SIDE = 64
 """Side in pixels up to which views are those of the papers' CIFAR-10 experiments."""
-_ON_SMALL: dict[str, dict[str, Any]] = {"simclr": {"jitter": (0.4, 0.4, 0.4, 0.1)}}
+_ON_SMALL: dict[str, dict[str, Any]] = {
+    "simclr": {"jitter": (0.4, 0.4, 0.4, 0.1)},
+    "byol": {"scale": (0.2, 1.0), "jitter": (0.4, 0.4, 0.4, 0.1), "solarize_share": 0.0},
+}
 """SimCLR halves the strength of its colors there (app. B.9). 300 steps of 128 on 4,000 images, one development draw: nearest
-neighbors 37.4 %, a probe 43.7; at full strength 34.9 and 41.2."""
+neighbors 37.4 %, a probe 43.7; at full strength 34.9 and 41.2. BYOL has no such experiment: its views are then those of MoCo's and
+SimSiam's (arXiv 2011.10566, app. D). 250 steps: VICReg 38.9 and 41.7 %, with BYOL's own 37.4 and 40.5; BYOL 34.2 and 37.9, 30.4 and 37.9."""
 
 
 def paper_views(
@@ -182,7 +186,7 @@ def paper_views(
         flips: Flips, half of the time each.
         gray: The images are gray.
         size: Size of the views; up to 64 pixels they are not blurred (a Gaussian of 0.3 pixels changes nothing but the time,
-            and the papers leave it out there), and SimCLR's colors are half as strong.
+            and the papers leave it out there), SimCLR's colors are half as strong, and ``byol`` is ``moco``.
         local_size: Size of local crops.
         scale: Smallest and largest share of the area of the windows. Default: the paper's.
 
@@ -191,7 +195,7 @@ def paper_views(
     """
     if recipe not in _RECIPES:
         raise ValueError(f"'{recipe}' is not a recipe of views; there are {', '.join(RECIPES)}")
-    small = size is not None and max(size) <= _SMALL
+    small = size is not None and max(size) <= SMALL_SIDE
     own = {"blur_share": 0.0, **_ON_SMALL.get(recipe, {})} if small else {}
     if scale is not None:
         own["scale"] = scale

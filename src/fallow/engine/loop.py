@@ -125,7 +125,8 @@ class Loop:
             self.trainee.to(memory_format=torch.channels_last)
         if self.fabric.world_size > 1 and self.fabric.device.type == "cuda":
             share_statistics(self.trainee)
-        groups = parameter_groups(self.trainee, settings)
+        steady = method.steady() if isinstance(method, PretrainMethod) else None
+        groups = parameter_groups(self.trainee, settings, steady)
         self.wrapped, self.optimizer = self.fabric.setup(self.trainee, make_optimizer(groups, settings))
         self.teacher = method.teacher if isinstance(method, PretrainMethod) else None
         averaged = self.teacher is not None or settings.ema_decay > 0

@@ -27,8 +27,10 @@ def lr_scale(step: int, settings: LoopSettings) -> float:
     return settings.floor + (1 - settings.floor) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
-def parameter_groups(module: nn.Module, settings: LoopSettings) -> list[dict[str, object]]:
-    """Return the groups of trainable parameters: decayed or not.
+def parameter_groups(
+    module: nn.Module, settings: LoopSettings, steady: tuple[nn.Module, float] | None = None
+) -> list[dict[str, object]]:
+    """Return the groups of trainable parameters: decayed or not, with a rate that falls or not.
 
     Weights with one dimension (biases, norms) and scalars are not decayed: shrinking them regularizes nothing and, under
     layer-wise rates, makes training diverge. ``peak`` holds the learning rate that `lr_scale` multiplies.
@@ -36,12 +38,18 @@ def parameter_groups(module: nn.Module, settings: LoopSettings) -> list[dict[str
     Args:
         module: All that is trained.
         settings: Rate and decay.
+        steady: A part of it whose rate stays what it is from the first step to the last, as a multiple of the others' peak.
     """
+    part, times = steady or (None, 1.0)
+    apart = {id(p) for p in part.parameters()} if part is not None else set[int]()
     trained = [p for p in module.parameters() if p.requires_grad]
     groups: list[dict[str, object]] = []
-    for decay, flat in ((settings.weight_decay, False), (0.0, True)):
-        if chosen := [p for p in trained if (p.ndim <= 1) is flat]:
-            groups.append({"params": chosen, "weight_decay": decay, "lr": settings.lr, "peak": settings.lr})
+    for steadily in (False, True):
+        peak = settings.lr * times if steadily else settings.lr
+        for decay, flat in ((settings.weight_decay, False), (0.0, True)):
+            if chosen := [p for p in trained if (p.ndim <= 1) is flat and (id(p) in apart) is steadily]:
+                group: dict[str, object] = {"params": chosen, "weight_decay": decay, "lr": peak, "peak": peak}
+                groups.append({**group, "steady": True} if steadily else group)
     return groups
 
 
@@ -77,4 +85,4 @@ def set_lr(optimizer: torch.optim.Optimizer, step: int, settings: LoopSettings) 
     """Set the learning rate of every group for a step."""
     scale = lr_scale(step, settings)
     for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * scale
+        group["lr"] = group["peak"] * (1.0 if group.get("steady") else scale)

@@ -55,7 +55,7 @@ def test_swav() -> None:
 
 
 def test_dino() -> None:
-    method = bare("dino", prototypes=6, local_crops=2)
+    method = bare("dino", centering="mean", prototypes=6, local_crops=2)
     play, theirs = Play(method), losses.DINOLoss(output_dim=6)
     for step in range(2):
         assert_equal_with_gradient(

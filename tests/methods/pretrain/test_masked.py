@@ -83,7 +83,7 @@ def ce(target: Tensor, logits: Tensor) -> Tensor:
 
 
 def test_ibot_is_the_sum_of_both_terms_with_a_center_each() -> None:
-    method = made("ibot", prototypes=DIM)
+    method = made("ibot", centering="mean", prototypes=DIM)
     torch.nn.init.normal_(method.stand_in)
     play, center, part_center = Parts(method), torch.zeros(DIM), torch.zeros(DIM)
     for step in (0, 4, 60):

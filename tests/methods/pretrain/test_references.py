@@ -195,7 +195,7 @@ def test_swav_predicts_the_assignment_of_the_other_view(queued: bool) -> None:
 
 
 def test_dino_is_the_cross_entropy_to_a_centered_and_sharpened_teacher() -> None:
-    method = bare("dino", prototypes=6, local_crops=2)
+    method = bare("dino", centering="mean", prototypes=6, local_crops=2)
     play, center = Play(method), torch.zeros(6)
     for step in (0, 4, 60):
         views, play.step = vectors(4, seed=step), step
@@ -257,11 +257,22 @@ def test_mae_is_the_error_of_the_hidden_parts_and_never_sees_them() -> None:
     assert torch.equal(method.decode(play.tokens(other, kept=order[:, :4]), order), painted)
 
 
+def test_dino_shares_a_short_runs_images_out_evenly_and_has_no_center() -> None:
+    method = bare("dino", prototypes=4)
+    play = Play(method, 4)
+    views = [v / v.norm(dim=1, keepdim=True) for v in vectors(2, n=40, dim=4)]
+    targets = method.targets(torch.cat(play.teacher_features(*views)), method.center, play)
+    torch.testing.assert_close(targets.sum(1), torch.ones(80))
+    torch.testing.assert_close(targets.sum(0), torch.full((4,), 20.0), rtol=0.1, atol=0.0)
+    method.step(batch_of(views), play)
+    assert not method.center.any()
+
+
 CHANCE = {
     "simclr": math.log(2 * 5 - 1),
     "moco": math.log(5),
     "swav": math.log(5 // 2),
-    "dino": math.log(512),
+    "dino": math.log(5 // 2),
     "byol": 4.0,
     "simsiam": 0.0,
     "barlow_twins": 6.0,
@@ -272,7 +283,7 @@ CHANCE = {
 @pytest.mark.parametrize("name", CHANCE)
 def test_a_method_says_what_its_loss_is_when_nothing_is_learned(name: str) -> None:
     method = bare(name, batch=5)
-    dim = {"moco": 128, "swav": 128, "byol": 256, "simsiam": 128, "dino": 512}.get(name, 6)
+    dim = {"moco": 128, "swav": 128, "byol": 256, "simsiam": 128, "dino": 2}.get(name, 6)
     play = Play(method, dim)
     views = vectors(len(method.views.unlabeled), dim=dim)
     assert float(method.step(batch_of(views), play).health["chance_loss"]) == pytest.approx(CHANCE[name])

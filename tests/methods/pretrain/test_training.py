@@ -161,8 +161,43 @@ def test_every_teacher_follows_as_slowly_as_it_is_told(name: str) -> None:
     torch.testing.assert_close(own, 0.05 + 0.95 * student.detach())
 
 
+@pytest.mark.parametrize(
+    ("name", "steps", "size", "settled"),
+    [
+        ("byol", 9_999, 32, {"head": "simsiam"}),
+        ("byol", 10_000, 32, {"head": "byol"}),
+        ("simsiam", 100, 32, {"layers": 2, "predictor_rate": 10.0}),
+        ("simsiam", 10_000, 160, {"layers": 3, "predictor_rate": 1.0}),
+        ("moco", 100, 32, {"key_norm": "batch", "temperature": 0.1, "queue": 512}),
+        ("moco", 100, 160, {"key_norm": "batch", "temperature": 0.2, "queue": 512}),
+        (
+            "dino",
+            100,
+            32,
+            {"centering": "sinkhorn", "prototypes": 64, "teacher_first": 0.03, "teacher_last": 0.03},
+        ),
+        (
+            "dino",
+            10_000,
+            32,
+            {"centering": "mean", "prototypes": 512, "teacher_first": 0.04, "teacher_last": 0.07},
+        ),
+    ],
+)
+def test_papers_values_are_for_long_runs_and_what_a_short_one_takes_is_told_and_can_be_asked_for(
+    name: str, steps: int, size: int, settled: dict[str, Any]
+) -> None:
+    method = pretrain_method(name)
+    method.build(FeatureInfo(32), 4000, 0, steps, 128, size=size)
+    assert {key: value for key, (value, _) in method.settled.items()} == settled
+    again = pretrain_method(name, **settled)
+    again.build(FeatureInfo(32), 4000, 0, steps, 128, size=size)
+    assert not again.settled
+    assert [p.shape for p in again.parameters()] == [p.shape for p in method.parameters()]
+
+
 def test_no_image_of_a_batch_is_in_anothers_key() -> None:
-    loop = loop_of("moco")
+    loop = loop_of("moco", options={"key_norm": "running"})
     for step in range(3):
         loop._step(step)
     images = torch.rand(6, 3, 8, 8)

@@ -168,7 +168,7 @@ def test_a_run_that_is_done_again_from_its_config_finds_the_same(tmp_path: Path)
 
 
 @pytest.mark.parametrize(("asked", "decay"), [("auto", 0.9), (0.3, 0.3)])
-def test_how_slowly_a_teacher_follows_is_decided_told_and_kept(
+def test_what_follows_from_the_number_of_steps_is_decided_told_and_kept(
     asked: object, decay: float, tmp_path: Path
 ) -> None:
     data = write_digits(tmp_path / "data", labels=0, pool=8, test=0) / "unlabeled"
@@ -177,7 +177,10 @@ def test_how_slowly_a_teacher_follows_is_decided_told_and_kept(
     decisions = {d["name"]: d for d in json.loads((tmp_path / "run" / "decisions.json").read_text())}
     told = decisions["optimization.ema_decay"]
     assert (told["value"], told["pinned"]) == (decay, asked != "auto")
-    assert f"ema_decay: {decay}" in (tmp_path / "run" / "config.yaml").read_text()
+    assert decisions["options.head"]["value"] == "simsiam"  # of a short run
+    config = (tmp_path / "run" / "config.yaml").read_text()
+    assert f"ema_decay: {decay}" in config
+    assert "head: simsiam" in config
 
 
 def test_labels_and_test_images_change_nothing_that_is_learned(tmp_path: Path) -> None:

@@ -6,16 +6,20 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from fallow.augment import Policy, paper_views
+from fallow.augment import SMALL_SIDE, Policy, paper_views
 from fallow.errors import ConfigError
 from fallow.methods.base import Batch, Method, Step, StepContext, Views, look_back
 from fallow.models import TokenInfo
 from fallow.tasks import FeatureInfo
+
+_LONG = 10_000
+"""Steps from which a run is of the length of the papers' experiments, whose shortest (MoCo's on CIFAR-10) take 20,000."""
+T = TypeVar("T", int, float, str, bool)
 
 
 class PretrainContext(StepContext, Protocol):
@@ -99,6 +103,7 @@ class PretrainMethod(Method):
             near it for long while they learn.
         needs_tokens: Whether it needs a vision transformer.
         several_sizes: Whether its views have several sizes.
+        settled: Options that nobody asked for and that follow from the run, by name: value and rule, from `build` on.
         asks: Whose vectors of the images it learns from, handed to `build` as ``known``: those of the network that learning starts
             from (``start``), of a frozen one that may be another (``teacher``), or of none.
     """
@@ -114,6 +119,7 @@ class PretrainMethod(Method):
     several_sizes: ClassVar[bool] = False
     asks: ClassVar[Literal["", "start", "teacher"]] = ""
 
+    settled: dict[str, tuple[int | float | str | bool, str]]
     n_images: int
     n_classes: int
     total_steps: int
@@ -121,6 +127,23 @@ class PretrainMethod(Method):
     tokens: TokenInfo | None = None
     size: int | None = None
     known: Tensor | None = None
+
+    @property
+    def short(self) -> bool:
+        """Whether the run is far shorter than those that the papers' values are for; to be asked for in `make` and after."""
+        return self.total_steps < _LONG
+
+    @property
+    def small(self) -> bool:
+        """Whether the images are as small as those of CIFAR-10, for which papers have other values; likewise."""
+        return self.size is not None and self.size <= SMALL_SIDE
+
+    def settle(self, name: str, asked: T | None, value: T, rule: str) -> T:
+        """Return the value of an option: what was asked for, else ``value``, which is noted in ``settled`` with its rule."""
+        if asked is not None:
+            return asked
+        self.settled[name] = (value, rule)
+        return value
 
     def augmentations(
         self, size: int, *, gray: bool = False, flips: Sequence[str] = ("hflip",)
@@ -177,6 +200,7 @@ class PretrainMethod(Method):
         self.n_images, self.n_classes, self.total_steps = n_images, n_classes, total_steps
         self.batch_size, self.tokens, self.size = batch_size, tokens, size
         self.known = known if self.asks else None
+        self.settled = {}
         self.make(feature_info.dim)
         self.known = None  # what is needed of it later is a buffer
 
@@ -187,6 +211,10 @@ class PretrainMethod(Method):
     @abstractmethod
     def step(self, batch: Batch, ctx: PretrainContext) -> Step:
         """Return the loss of one batch."""
+
+    def steady(self) -> tuple[nn.Module, float] | None:
+        """Return a part whose learning rate does not fall, and it as a multiple of the others' highest; None: all are alike."""
+        return None
 
     def epoch(self, step: int) -> int:
         """Return the number of the pass over the images that a step begins in, from 0."""

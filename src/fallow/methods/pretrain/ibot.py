@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import log_softmax, softmax
+from torch.nn.functional import log_softmax
 
 from fallow.methods.base import Batch, MethodInfo, Step
 from fallow.methods.pretrain.base import PretrainContext
@@ -67,9 +67,8 @@ class IBOT(DINO):
         large, prefix, moving = torch.cat(batch.unlabeled[:2]), self.tokens.prefix, self.epoch(ctx.step) > 0
         hidden = self.hide(batch, ctx)
         said, of_parts = self._said(large, ctx)
-        sharp = self.teacher_temperature(ctx)
-        targets = softmax((said - self.center) / sharp, dim=1).chunk(2)
-        part_targets = softmax((of_parts[hidden] - self.part_center) / sharp, dim=1)
+        targets = self.targets(said, self.center, ctx).chunk(2)
+        part_targets = self.targets(of_parts[hidden], self.part_center, ctx)
         seen = ctx.tokens(large, hidden=hidden, stand_in=self.stand_in)
         features = [*ctx.pooled(seen).chunk(2), *ctx.features(*batch.unlabeled[2:])]
         answers = self.projector(torch.cat(features), moving)

@@ -66,6 +66,11 @@ class Lesson:
             network, method, feed, settings, place=place, progress=self.progress, title=title, tell=self.tell
         )
 
+    def settled(self, start: Backbone, plan: PretrainPlan) -> dict[str, tuple[int | float | str | bool, str]]:
+        """Return what the method's options became that follow from the run: value and rule by name."""
+        network = from_backbone(start, nn.Identity(), plan.network.size, trainable=plan.network.trainable)
+        return self._method(network, start.dim_at(plan.network.size), plan).settled
+
     def check(self, start: Backbone, plan: PretrainPlan) -> None:
         """Make what can be made before a frozen network has seen the images: what cannot be had is told at once."""
         if not pretrain_method(plan.method, **self.options).asks:
@@ -75,7 +80,7 @@ class Lesson:
         settings = plan.settings
         with torch.random.fork_rng(devices=[]):  # the method's parts are the same whatever was drawn before
             torch.manual_seed(derive(settings.seed, "method"))
-            method = pretrain_method(plan.method, **self.options)
+            method = pretrain_method(plan.method, **{**plan.options, **self.options})
             method.build(
                 FeatureInfo(dim),
                 len(self.pixels),

@@ -131,6 +131,7 @@ def _config(study: Pretraining, plan: PretrainPlan) -> str:
         "network.size": network.size,
         "network.trainable": network.trainable,
         **({} if study.own is not None else {"network.init": "scratch" if network.scratch else "pretrained"}),
+        **{f"options.{name}": value for name, value in plan.options.items()},
         "views.moves": {(): "none", ("hflip",): "flip"}.get(plan.flips, "turns"),
         "optimization.steps": settings.steps,
         "optimization.batch_size": settings.unlabeled_batch,

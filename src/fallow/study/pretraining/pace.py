@@ -11,6 +11,7 @@ from fallow.models import Backbone
 from fallow.study.fits import memory_enough
 from fallow.study.pretraining.fit import Lesson
 from fallow.study.pretraining.plan import Planner, PretrainPlan
+from fallow.types import Json
 
 _ENOUGH_PASSES, _MOST_PASSES = 20, 1000
 """Passes over the images that make changing the whole of a pretrained network worth it, and more than which teach little more."""
@@ -45,7 +46,12 @@ class Pace:
         steps = self._steps(plan, step)
         settings = self.planner.settings(plan.network, plan.method, plan.settings.unlabeled_batch, steps)
         self.planner.tell_settings(settings, plan.method)
-        return replace(plan, settings=settings, seconds=max(self.left(), steps * step))
+        plan = replace(plan, settings=settings)
+        settled = self.lesson.settled(self.start, plan)
+        for name, (value, rule) in settled.items():
+            self.planner.decide(f"options.{name}", value, rule, False)
+        options: dict[str, Json] = {name: value for name, (value, _) in settled.items()}
+        return replace(plan, options=options, seconds=max(self.left(), steps * step))
 
     def _seconds(self, plan: PretrainPlan, trainable: Literal["last", "all"]) -> float:
         """Return what a step takes."""
