@@ -20,7 +20,7 @@ from protocol import read_rows
 from fallow.study import Comparison, Paired, compare, prior
 
 Row = dict[str, Any]
-DEAR = ("finetune", "joint", "noisy_student", "ensemble")
+DEAR = ("finetune", "joint", "pretrain", "noisy_student", "ensemble")
 
 
 def compared(row: Row, rung: str, best: str) -> Comparison:

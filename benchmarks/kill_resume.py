@@ -38,7 +38,7 @@ import pyarrow.parquet as pq
 from protocol import RESULTS, draw, load
 from safetensors.numpy import load_file
 
-RUNGS = ("probe", "propagate", "finetune", "joint", "noisy_student", "ensemble")
+RUNGS = ("probe", "propagate", "finetune", "joint", "pretrain", "noisy_student", "ensemble")
 PHASES = ("read", "embed", *RUNGS, "report")
 PINNED = {
     "choose.folds": 2,

@@ -22,7 +22,7 @@ from protocol import read_rows
 from trained import LADDER
 
 OUT = Path(__file__).parents[1] / "src" / "fallow" / "study" / "priors.json"
-ORDER = ("probe", "propagate", "finetune", "joint", "noisy_student", "ensemble")
+ORDER = ("probe", "propagate", "finetune", "joint", "pretrain", "noisy_student", "ensemble")
 FROM_SCRATCH = ("digits", "fashion")
 """Small gray images: the trained rungs train a small network from random weights, elsewhere the last blocks of a pretrained one."""
 Tests = dict[str, float]

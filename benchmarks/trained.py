@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from protocol import RESULTS, Known, draw, load, read_rows, seeds_of, suite_parser
 
-STEPS = {"finetune": 300, "joint": 600, "noisy_student": 600}
+STEPS = {"finetune": 300, "joint": 600, "pretrain": 300, "noisy_student": 600}
 FEW_STEPS = {"finetune": 80, "joint": 100, "noisy_student": 100}
 """Of the last blocks of a pretrained network, which begins where others end."""
 METHODS = (
@@ -34,11 +34,12 @@ METHODS = (
     "flexmatch",
     "freematch",
     "mean_teacher",
+    "pretrain",
     "noisy_student alone",
     "noisy_student",
     "ensemble",
 )
-LADDER = {"softmatch": "joint", "noisy_student": "noisy_student"}
+LADDER = {"softmatch": "joint", "pretrain": "pretrain", "noisy_student": "noisy_student"}
 POOL = 3000
 
 
@@ -47,7 +48,7 @@ class Cell:
     """One draw; all methods are trained on it.
 
     ``variants`` are methods with what is set beside: ``softmatch+abc``, ``softmatch no mix`` (without the estimated class
-    mix of the pool), ``softmatch keep`` (foreign images too), ``noisy_student alone`` (propagate teaches, without joint).
+    mix of the pool), ``softmatch keep`` (foreign images too), ``noisy_student alone`` (propagate teaches alone).
     """
 
     data: str
@@ -72,12 +73,13 @@ def balanced_cells(split: str, seeds: list[int]) -> Iterator[Cell]:
 def dev_cells(seeds: list[int]) -> Iterator[Cell]:
     yield from balanced_cells("dev", seeds)
     ladder = (*LADDER, "ensemble")
+    pretrained = tuple(name for name in ladder if name != "pretrain")
     for seed in seeds:
         for k in (2, 10):
             yield Cell("digits", k, seed, "dev", variants=ladder)
         yield Cell("fashion", 10, seed, "dev", variants=ladder)
         for k in (5, 10):
-            yield Cell("ucmerced", k, seed, "dev", variants=ladder)
+            yield Cell("ucmerced", k, seed, "dev", variants=pretrained)
 
 
 def tail_cells(seeds: list[int]) -> Iterator[Cell]:
@@ -160,8 +162,8 @@ def climb(cell: Cell, ctx: Any, wanted: list[str]) -> Iterator[tuple[str, dict[s
             config.method = name
         if extra and extra[0] in ("keep", "auto"):
             config.joint.foreign = extra[0]
-        left_out = {"no": "propagate", "alone": "joint"}.get(extra[0] if extra else "")
-        seen = {k: v for k, v in below.items() if k != left_out}
+        left_out = {"no": ("propagate",), "alone": ("joint", "pretrain")}.get(extra[0] if extra else "", ())
+        seen = {k: v for k, v in below.items() if k not in left_out}
         fields = {name: getattr(ctx, name) for name in ctx.__dataclass_fields__}
         # What is foreign depends on the config, all else that rungs share does not.
         scratch = {key: made for key, made in ctx.scratch.items() if key[1] != "foreign"}

@@ -9,7 +9,7 @@ Split: TypeAlias = Literal["train", "val", "test", "unlabeled", "extra"]
 """Where an image belongs. ``unlabeled`` is the pool; ``extra`` are labeled images of another origin."""
 
 RungName: TypeAlias = str
-"""``probe``, ``propagate``, ``finetune``, ``joint:<method>``, ``noisy_student``."""
+"""``probe``, ``propagate``, ``finetune``, ``joint:<method>``, ``pretrain``, ``noisy_student``, ``ensemble``."""
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 JsonObject: TypeAlias = dict[str, Json]

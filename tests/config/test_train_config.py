@@ -11,7 +11,7 @@ from fallow.config import LOGGERS, METHODS, SUPPORTED_RUNGS, TrainConfig, build,
 from fallow.config.names import LONG_TAIL
 from fallow.errors import ConfigError
 
-LADDER = ("probe", "blend", "propagate", "finetune", "joint", "noisy_student", "ensemble")
+LADDER = ("probe", "blend", "propagate", "finetune", "joint", "pretrain", "noisy_student", "ensemble")
 
 
 def test_auto_means_the_rungs_that_there_are_in_the_order_of_the_ladder() -> None:

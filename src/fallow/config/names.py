@@ -12,6 +12,7 @@ SUPPORTED_RUNGS: tuple[str, ...] = (
     "propagate",
     "finetune",
     "joint",
+    "pretrain",
     "noisy_student",
     "ensemble",
 )
@@ -48,6 +49,20 @@ PRETRAIN_METHODS = (
     "pn",
 )
 """Methods of `fallow pretrain`; the last ones learn from labels too."""
+RUNG_METHODS = (
+    "simclr",
+    "barlow_twins",
+    "vicreg",
+    "byol",
+    "simsiam",
+    "moco",
+    "swav",
+    "dino",
+    "lejepa",
+    "npid",
+    "rotnet",
+)
+"""Those that a rung of the ladder can use: any network, no label, and nothing that another network says."""
 LOGGERS = ("jsonl", "tensorboard", "wandb", "mlflow")
 
 

@@ -17,6 +17,7 @@ from fallow.config.trained import (
     NetworkConfig,
     NoisyStudentConfig,
     OptimizationConfig,
+    PretrainRungConfig,
 )
 
 
@@ -109,6 +110,10 @@ class TrainConfig(RunConfig):
     )
     joint: JointConfig = Field(
         default_factory=JointConfig, description="Training on labeled and unlabeled images together."
+    )
+    pretrain: PretrainRungConfig = Field(
+        default_factory=PretrainRungConfig,
+        description="The network learns from the unlabeled images alone first.",
     )
     noisy_student: NoisyStudentConfig = Field(
         default_factory=NoisyStudentConfig,

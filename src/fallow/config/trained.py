@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from fallow.config.base import Auto, Section, check_weights
+from fallow.config.names import RUNG_METHODS, check_name
 
 _SMALL_NET = "small_resnet_"
 
@@ -196,6 +197,22 @@ class JointConfig(Section):
         description="What is done with unlabeled images of no class: keep or drop. auto: drop those that are "
         "far from every class.",
     )
+
+
+class PretrainRungConfig(Section):
+    """The network learns from the unlabeled images alone before labels are spread over what it sees."""
+
+    method: str = Field(
+        "auto",
+        description=f"How it learns: {', '.join(RUNG_METHODS)}. auto: as fallow pretrain would.",
+    )
+
+    @field_validator("method")
+    @classmethod
+    def _method(cls, value: str) -> str:
+        if value != "auto":
+            check_name(value, "a method of this rung", RUNG_METHODS)
+        return value
 
 
 class NoisyStudentConfig(Section):

@@ -15,6 +15,7 @@ RUNGS = {
     "propagate": "labels spread to similar unlabeled images; a linear model learns from all",
     "finetune": "a network trained on the labeled images only",
     "joint": "the network trained on labeled and unlabeled images together",
+    "pretrain": "a network learns from the unlabeled images alone; labels spread over what it sees",
     "noisy_student": "what was learned so far labels everything and teaches a student",
     "ensemble": "the average of the rungs that learned from the unlabeled images",
 }
@@ -24,6 +25,7 @@ SHORT = {
     "propagate": "label propagation",
     "finetune": "fine-tuned network",
     "joint": "joint training",
+    "pretrain": "pretraining and propagation",
 }
 _LABELS_ONLY = ("probe", "finetune")
 _UNUSED = {

@@ -38,6 +38,7 @@ class RungContext:
         progress: Who watches.
         scratch: Artefacts that rungs of the *same fold* share, by (fold key, name).
         workdir: Where the fit at hand keeps what it needs to go on after a kill; None keeps nothing.
+        shared: Where its rung keeps what all of its fits use, until the last of them is kept.
         stop: Asked before each step of a fit with its number and the seconds spent: True ends the fit there.
         folder: The run's folder, for what is decided once a run; None keeps nothing.
         tell: Takes a sentence that a person should read while a fit goes on.
@@ -53,6 +54,7 @@ class RungContext:
     progress: Progress = silent
     scratch: dict[tuple[str, str], Any] = field(default_factory=dict)
     workdir: Path | None = None
+    shared: Path | None = None
     stop: Callable[[int, float], bool] | None = None
     folder: Path | None = None
     tell: Callable[[str], None] = field(default=lambda sentence: None)

@@ -10,7 +10,7 @@ from fallow.study.rung import Workload
 from fallow.study.stage import StagePlan
 from fallow.types import JsonObject, RungName
 
-_SHARES = {"finetune": 1.0, "joint": 1.2, "noisy_student": 0.8, "ensemble": 0.05}
+_SHARES = {"finetune": 1.0, "joint": 1.2, "pretrain": 0.6, "noisy_student": 0.8, "ensemble": 0.05}
 """How the time left is shared by the trained rungs that are still to come."""
 _OPPONENT = 1 / 3
 """Labels only is a funded opponent: it has at least this much of the time for training."""
@@ -34,6 +34,7 @@ class Effort:
         beside: Seconds of each fit beside its steps: what teachers say, cheap rungs fitted again, held-out images.
         once: Seconds for what all fits share, before the first.
         after: Seconds that its answers will take once all rungs are climbed; no part of ``seconds``.
+        shared: The steps are taken once, not by each fit.
     """
 
     name: RungName
@@ -44,6 +45,7 @@ class Effort:
     beside: float = 0.0
     once: float = 0.0
     after: float = 0.0
+    shared: bool = False
 
     def plan(self) -> StagePlan:
         """Return steps and folds: as many folds as leave enough steps, else few folds and fewer steps, else none."""
@@ -65,7 +67,8 @@ class Effort:
         folds, steps = fewest, self._steps(fewest)
         if steps >= self.workload.least:
             return self._made(folds, min(steps, self.workload.most), figures)
-        needed = (self.workload.least * self.step * _SLOWER + self._least) * (folds + 1) + self.once
+        trained = 1 if self.shared else folds + 1
+        needed = self.workload.least * self.step * _SLOWER * trained + self._least * (folds + 1) + self.once
         note = (
             f"{self.name} was skipped: {self.workload.least} steps on {folds} folds and all labels need about {needed:.0f} s, "
             f"and its share of the time left is {max(self.seconds, 0.0):.0f} s."
@@ -82,7 +85,8 @@ class Effort:
         return _FIT + self.beside
 
     def _steps(self, folds: int) -> int:
-        each = (self.seconds - self.once) / (folds + 1) - self._least
+        each = self.seconds - self.once - self._least * (folds + 1)
+        each = each if self.shared else each / (folds + 1)
         return int(each / (self.step * _SLOWER)) if each > 0 else 0
 
     def _made(self, folds: int, steps: int, figures: JsonObject) -> StagePlan:

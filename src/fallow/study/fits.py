@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from fallow.engine import Diverged
 from fallow.record import Decision
 from fallow.study.context import RungContext
+from fallow.study.memory import memory_enough
 from fallow.study.rung import Candidate, Fold, Rung
 from fallow.study.rungs import Below
 from fallow.study.stage import Stage, StagePlan
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from fallow.study.ladder import Study
 
 
+_SHARED = "shared"
+"""Name of the folder of what all fits of a rung use."""
 _LATE = 1.5
 """A fit is cut when it takes this many times what its rung planned for it."""
 
@@ -78,8 +80,10 @@ class Fits:
                 study.screen.progress(f"{self.name}: held-out fits", position, len(study.folds))
                 started = time.monotonic()
                 probs = self._fold(fold)
-                last = time.monotonic() - started
-                spent += last
+                took = time.monotonic() - started
+                spent += took
+                # What the first fit of some rungs does for all says nothing of the next.
+                last = 0.0 if self.rung.shared and position == 0 else took
             else:
                 self.stage.clear_workdir(fold.key)  # a kill may have come between the two
             study.evidence.add(self.name, fold.key, fold.held_out, probs)
@@ -116,7 +120,7 @@ class Fits:
             tensors, meta = kept
             for made in meta["decisions"]:
                 decisions.add(Decision.from_json(made))
-            self.stage.clear_workdir(RungContext.scratch_key(None))
+            self._clear()
             self._tell_cuts(final=True)
             return self.rung.restore(self.ctx, tensors, meta["candidate"]), False
         started, known = time.monotonic(), list(decisions)
@@ -124,9 +128,14 @@ class Fits:
         tensors, state = candidate.state()
         made_now = [d.to_json() for d in decisions.since(known)]
         self.stage.keep_final(tensors, {"candidate": state, "decisions": made_now}, self._line(started))
-        self.stage.clear_workdir(RungContext.scratch_key(None))
+        self._clear()
         self._tell_cuts(final=True)
         return candidate, True
+
+    def _clear(self) -> None:
+        """Keep nothing of what a fit needed to go on."""
+        self.stage.clear_workdir(RungContext.scratch_key(None))
+        self.stage.clear_workdir(_SHARED)
 
     def _fit(self, fold: Fold | None, below: Mapping[RungName, Candidate]) -> Candidate:
         """Fit in a folder of its own, where an interrupted fit of a trained rung goes on."""
@@ -135,6 +144,7 @@ class Fits:
             return self.rung.fit(self.ctx, fold, below)
         key = RungContext.scratch_key(fold)
         self.ctx.workdir, self.ctx.stop = self.stage.workdir(key), self._stop(key, plan)
+        self.ctx.shared = self.stage.workdir(_SHARED)
         known = list(self.study.decisions)
         try:
             with memory_enough():
@@ -145,9 +155,10 @@ class Fits:
             self.stage.keep_decisions([*planned, *self.study.decisions.since(known)])
             self.stage.keep_plan(_given_up(self.name, error))
             self.stage.clear_workdir(key)
+            self.stage.clear_workdir(_SHARED)
             raise GivenUp(str(error)) from error
         finally:
-            self.ctx.workdir = self.ctx.stop = None
+            self.ctx.workdir = self.ctx.stop = self.ctx.shared = None
 
     def _stop(self, key: str, plan: StagePlan) -> Callable[[int, float], bool]:
         """Return what ends a fit: the step at which it was ended before, or the clock, when the machine is much slower.
@@ -159,7 +170,8 @@ class Fits:
             known = self.study.config.replay.cuts.get(f"{self.name}/{key}")
             if known is not None:
                 self.stage.keep_cut(key, known)
-        allowed = None if plan.seconds is None else _LATE * plan.seconds / (plan.folds + 1)
+        fits = 1 if self.rung.shared else plan.folds + 1
+        allowed = None if plan.seconds is None else _LATE * plan.seconds / fits
 
         def stop(step: int, seconds: float) -> bool:
             if known is not None:
@@ -196,16 +208,3 @@ def _cut_short(name: RungName, key: str, plan: StagePlan, step: int) -> StagePla
         note=f"{name}: the {which} was cut at step {step} of {plan.steps}, for the machine was slower than measured.",
         decision=None,
     )
-
-
-@contextmanager
-def memory_enough() -> Iterator[None]:
-    """Turn an accelerator's memory running out into a reason to give the rung up."""
-    from torch import OutOfMemoryError
-
-    try:
-        yield
-    except OutOfMemoryError as error:
-        raise Diverged(
-            "the accelerator's memory ran out: lower --set optimization.batch_size, or raise optimization.accumulate"
-        ) from error

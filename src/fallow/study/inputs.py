@@ -41,8 +41,9 @@ class FrozenInputs:
         labels: Class of each row, -1 for the pool, (rows,).
     """
 
-    def __init__(self, ctx: RungContext, fold: Fold | None) -> None:
-        self.spaces = spaces_of(ctx, fold)
+    def __init__(self, ctx: RungContext, fold: Fold | None, beside: tuple[Space, ...] = ()) -> None:
+        """Make nothing yet; ``beside`` are spaces of networks that the run trained, which vote as well."""
+        self.spaces = (*spaces_of(ctx, fold), *beside)
         self._ctx, self._options = ctx, options_of(ctx)
         count, unlabeled = len(ctx.data.y), len(ctx.data.pool_ids)
         train = ctx.train_positions(fold)

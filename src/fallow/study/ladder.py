@@ -139,11 +139,17 @@ class Study:
         self.evidence.write(self.run.path / "out_of_fold.parquet")
         return ctx, best
 
-    @staticmethod
-    def _possible(ctx: RungContext, rung: Rung) -> bool:
-        """Say whether there are the images that a rung is about."""
+    @property
+    def tried(self) -> tuple[RungName, ...]:
+        """The rungs asked for, but for those that nobody asked for and this network needs none of."""
+        names = self.config.rung_names
+        return tuple(n for n in names if n in self.names or not RUNGS[n].info.from_scratch)
+
+    def _possible(self, ctx: RungContext, rung: Rung) -> bool:
+        """Say whether there are the images that a rung is about, and unasked, the network."""
         pool, extra = ctx.data.pool_ids or not rung.info.needs_pool, ctx.data.extra_ids
-        return bool(pool) and bool(extra or not rung.info.needs_extra)
+        wanted = self.config.rungs != "auto" or self.judge.network == "scratch" or not rung.info.from_scratch
+        return bool(pool) and bool(extra or not rung.info.needs_extra) and wanted
 
     def prepare(self) -> RungContext:
         """Read the data, plan what is embedded and return what rungs look at; nothing is fitted yet."""
@@ -252,7 +258,8 @@ class Study:
         seconds = share * self.pace.left
         ahead = rung.prepare(ctx, seconds - cost.once, cost.seconds, workload, self.folds[:there])
         beside = cost.beside + self._beside(rung, cost)
-        effort = Effort(name, seconds, cost.seconds, workload, there, beside, cost.once + ahead, after)
+        once = cost.once + ahead
+        effort = Effort(name, seconds, cost.seconds, workload, there, beside, once, after, rung.shared)
         plan = effort.plan()
         if not plan.skipped or rung.info.labels_only:
             return plan

@@ -123,6 +123,7 @@ def leave(study: Study, ctx: RungContext, best: RungName) -> StudyResult:
         {f"{name}/{key}": step for name, stage in study.stages.items() for key, step in stage.cuts().items()},
         followed_maps(ctx),
         followed_tuning(ctx),
+        study.tried,
     )
     write_bytes(study.run.config, text.encode())
     write_json(study.run.decisions, study.decisions.to_json())

@@ -68,6 +68,7 @@ def config_text(
     cuts: Mapping[str, int],
     maps: Mapping[str, int],
     tuning: Mapping[str, Any],
+    rungs: Iterable[RungName],
 ) -> str:
     """Return ``config.yaml`` of a finished run: no "auto" is left that a decision settled, but for what the clock did.
 
@@ -80,6 +81,7 @@ def config_text(
         cuts: Steps at which the clock ended fits, by rung and fold.
         maps: Views that the frozen part of the network was run on.
         tuning: What labels-only training searched, and what its folds found.
+        rungs: Those that a run which follows tries.
     """
     dumped: dict[str, Any] = config.model_dump(mode="json")
     settled: dict[str, Any] = {}
@@ -109,7 +111,7 @@ def config_text(
         skipped={name: _said_first(made.note) for name, made in stages.items() if made.skipped},
         searched=searched,
     )
-    asked = {**nest(settled), "rungs": ",".join(config.rung_names)}
+    asked = {**nest(settled), "rungs": ",".join(rungs)}
     return dump_config(merge(dumped, asked) | {"replay": replay.model_dump()})
 
 

@@ -49,6 +49,7 @@ class RungInfo:
         labels_only: True when nothing but labels is looked at: such rungs are the honest opponents.
         needs_pool: True when there must be unlabeled images.
         needs_extra: True when there must be labeled images of another origin.
+        from_scratch: True when it is tried unasked only where the network that is trained starts from random weights.
     """
 
     name: RungName
@@ -57,6 +58,7 @@ class RungInfo:
     labels_only: bool
     needs_pool: bool
     needs_extra: bool = False
+    from_scratch: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,8 @@ class Rung(ABC):
     workload: ClassVar[Workload | None] = None
     needs: ClassVar[tuple[RungName, ...]] = ()
     """Rungs below of which one at least must have been climbed."""
+    shared: ClassVar[bool] = False
+    """The steps are taken once a run, without any label, and all fits use what they leave."""
 
     @abstractmethod
     def estimate(self, ctx: RungContext) -> Cost:

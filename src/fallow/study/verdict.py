@@ -11,6 +11,7 @@ _WORDS = {
     "propagate": "label propagation",
     "finetune": "a fine-tuned network",
     "joint": "joint training",
+    "pretrain": "pretraining and propagation",
     "noisy_student": "the noisy student",
     "ensemble": "the ensemble",
 }

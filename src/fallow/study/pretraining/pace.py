@@ -8,7 +8,7 @@ from typing import Literal
 
 from fallow.engine import time_steps
 from fallow.models import Backbone
-from fallow.study.fits import memory_enough
+from fallow.study.memory import memory_enough
 from fallow.study.pretraining.fit import Lesson
 from fallow.study.pretraining.plan import Planner, PretrainPlan
 from fallow.types import Json

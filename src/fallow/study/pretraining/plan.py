@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import torch
 
 from fallow.config import PretrainConfig
+from fallow.data import Audit
 from fallow.engine import LoopSettings
 from fallow.errors import ConfigError
 from fallow.methods import look_back, pretrain_method
@@ -17,7 +18,6 @@ from fallow.record import Decision, DecisionLog
 from fallow.record.decision import DecisionSource
 from fallow.study.bank import SpaceBank
 from fallow.study.plan import automatic_backbones, usual_size
-from fallow.study.pretraining.data import PretrainData
 from fallow.study.pretraining.extent import Extent
 from fallow.study.pretraining.teacher import TeacherPlan
 from fallow.study.trained.network import NetworkPlan, scratch_size, untrained, usual_network
@@ -92,6 +92,20 @@ class PretrainPlan:
         )
 
 
+class Images(Protocol):
+    """What a plan depends on of the images that are learned from."""
+
+    @property
+    def audit(self) -> Audit:
+        """What was found in the data."""
+        ...
+
+    @property
+    def pool_ids(self) -> tuple[str, ...]:
+        """Who is learned from."""
+        ...
+
+
 @dataclass(frozen=True)
 class Planner:
     """Makes the decisions that need no clock.
@@ -103,7 +117,7 @@ class Planner:
         decisions: Where they are written down.
     """
 
-    data: PretrainData
+    data: Images
     config: PretrainConfig
     bank: SpaceBank
     decisions: DecisionLog

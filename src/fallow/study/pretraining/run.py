@@ -29,7 +29,7 @@ from fallow.record.pretrained import PretrainRecord
 from fallow.report import LiveLadder
 from fallow.study.bank import SpaceBank
 from fallow.study.clock import Clock
-from fallow.study.fits import memory_enough
+from fallow.study.memory import memory_enough
 from fallow.study.plan import recall_plan
 from fallow.study.pretraining.data import PretrainData
 from fallow.study.pretraining.extent import Extent

@@ -11,6 +11,7 @@ from fallow.study.rungs.ensemble import EnsembleRung
 from fallow.study.rungs.finetune import FinetuneRung
 from fallow.study.rungs.joint import JointRung
 from fallow.study.rungs.noisy_student import NoisyStudentRung
+from fallow.study.rungs.pretrain import PretrainRung
 from fallow.study.rungs.probe import ProbeRung
 from fallow.study.rungs.propagate import PropagateRung
 from fallow.study.stage import Stage
@@ -24,6 +25,7 @@ RUNGS: dict[RungName, Rung] = {
         PropagateRung(),
         FinetuneRung(),
         JointRung(),
+        PretrainRung(),
         NoisyStudentRung(),
         EnsembleRung(),
     )

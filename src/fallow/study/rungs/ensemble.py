@@ -15,7 +15,7 @@ from fallow.study.context import RungContext
 from fallow.study.rung import Candidate, Cost, Fold, Rung, RungInfo, Workload
 from fallow.types import JsonObject, RungName
 
-_VOTERS = ("propagate", "joint", "noisy_student")
+_VOTERS = ("propagate", "joint", "pretrain", "noisy_student")
 
 
 class EnsembleRung(Rung):
@@ -29,7 +29,7 @@ class EnsembleRung(Rung):
         "ensemble", "average of the rungs that learned from the pool", False, False, True
     )
     workload = Workload(least=0, enough=0, most=0)
-    needs = ("joint", "noisy_student")
+    needs = ("joint", "pretrain", "noisy_student")
 
     def estimate(self, ctx: RungContext) -> Cost:
         """Return the time of a step: there is none."""

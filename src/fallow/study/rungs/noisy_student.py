@@ -17,7 +17,7 @@ from fallow.study.rungs.trained import Below, TrainedRung
 from fallow.study.trained.fit import Fit, mixing, record_training
 from fallow.study.trained.guide import by_position
 
-_TEACHERS = ("propagate", "joint")
+_TEACHERS = ("propagate", "joint", "pretrain")
 """Who teaches: rungs that learned from the pool in different ways, so that they err apart."""
 _SECOND_ROUND = 1.5
 """A second round is taken where the steps are this many times those that one needs."""
@@ -54,8 +54,8 @@ class NoisyStudentRung(TrainedRung):
     def questions(self, ctx: RungContext) -> int:
         """Return how often a trained teacher is asked: where rungs below trained one, and by every round but the first."""
         rounds, names = ctx.config.noisy_student.rounds, ctx.config.rung_names
-        taught = "joint" in names or ("propagate" not in names and "finetune" in names)
-        return int(taught) + (rounds if isinstance(rounds, int) else _ROUNDS) - 1
+        taught = {"joint", "pretrain"} & set(names) or ("propagate" not in names and "finetune" in names)
+        return int(bool(taught)) + (rounds if isinstance(rounds, int) else _ROUNDS) - 1
 
     def own_noise(self, ctx: RungContext) -> tuple[float, float]:
         """Return the student's own noise: dropout and stochastic depth."""

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from fallow.methods import ExtraRows, PropagateOptions, Propagation, propagate
 from fallow.models import Branch, EmbeddingClassifier
-from fallow.record import Decision
 from fallow.study.candidates.frozen import FrozenCandidate
 from fallow.study.context import RungContext
 from fallow.study.extra import extra_mass, extra_rows
@@ -39,37 +38,9 @@ class PropagateRung(Rung):
         steps: int | None = None,
     ) -> Candidate:
         """Propagate once per space as the carrier of the head; all spaces make the graph."""
-        options = options_of(ctx)
-        found = FrozenInputs(ctx, fold)
-        mass = extra_mass(ctx, fold, found)
-        extra = [extra_rows(ctx, found, space, mass) for space in found.spaces]
-        branches, done = spread_heads(found, options, len(ctx.data.classes), extra)
-        mix = np.mean([one.mix for one in done], axis=0)
+        branches, mix, figures = spread(ctx, fold, FrozenInputs(ctx, fold))
         if fold is None:
-            asked = ctx.config.propagate
-            for name, value in (("neighbors", options.neighbors), ("alpha", options.alpha)):
-                pinned = getattr(asked, name) != "auto"
-                ctx.decisions.add(
-                    Decision(
-                        f"propagate.{name}",
-                        value,
-                        "user" if pinned else "rule",
-                        "Asked for."
-                        if pinned
-                        else "One default for all data; chosen on development splits of four.",
-                        pinned=pinned,
-                    )
-                )
-            figures = {k: round(float(v), 4) for k, v in done[0].diagnostics.items()}
-            ctx.decisions.add(
-                Decision(
-                    "pool.mix",
-                    {c: round(float(m), 4) for c, m in zip(ctx.data.classes, mix, strict=True)},
-                    "rule",
-                    "Class shares of the pool: the mean of its soft labels, shrunk to the labels' own shares where these are few.",
-                    figures,  # type: ignore[arg-type]
-                )
-            )
+            _decide(ctx, mix, figures)
         return FrozenCandidate(EmbeddingClassifier(branches, ctx.data.classes), ctx.bank, mix)
 
     def restore(
@@ -77,6 +48,35 @@ class PropagateRung(Rung):
     ) -> Candidate:
         """Rebuild a candidate from its state."""
         return FrozenCandidate.from_state(tensors, meta, ctx.bank)
+
+
+def spread(
+    ctx: RungContext, fold: Fold | None, found: FrozenInputs
+) -> tuple[list[Branch], NDArray[np.float64], JsonObject]:
+    """Spread the labels of a fold, extra images included where they help.
+
+    Returns:
+        A head for each space, the estimated share of each class in the pool (classes,), and what showed on the way.
+    """
+    mass = extra_mass(ctx, fold, found)
+    extra = [extra_rows(ctx, found, space, mass) for space in found.spaces]
+    branches, done = spread_heads(found, options_of(ctx), len(ctx.data.classes), extra)
+    figures: JsonObject = {k: round(float(v), 4) for k, v in done[0].diagnostics.items()}
+    return branches, np.mean([one.mix for one in done], axis=0), figures
+
+
+def _decide(ctx: RungContext, mix: NDArray[np.float64], figures: JsonObject) -> None:
+    asked, options = ctx.config.propagate, options_of(ctx)
+    for name, value in (("neighbors", options.neighbors), ("alpha", options.alpha)):
+        pinned = getattr(asked, name) != "auto"
+        rule = "Asked for." if pinned else "One default for all data; chosen on development splits of four."
+        ctx.decide(f"propagate.{name}", value, rule, pinned)
+    ctx.decide(
+        "pool.mix",
+        {c: round(float(m), 4) for c, m in zip(ctx.data.classes, mix, strict=True)},
+        "Class shares of the pool: the mean of its soft labels, shrunk to the labels' own shares where these are few.",
+        evidence=figures,
+    )
 
 
 def spread_heads(
