@@ -87,6 +87,11 @@ def test_a_loss_at_chance_is_told_after_a_quarter_and_ends_the_run_after_half() 
     assert not watch.hopeless
     feed(watch, range(40, 60), 3.99)
     assert watch.hopeless
+    assert "another learning rate" in watch.findings["chance"].sentence
+    late = PretrainWatch(100, network(), chance_is_final=False)
+    feed(late, range(60), 3.99)
+    assert not late.hopeless
+    assert "prototypes stay there for long" in late.findings["chance"].sentence
     better = PretrainWatch(100, network())
     feed(better, range(60), 3.5)
     assert not better.findings

@@ -147,7 +147,8 @@ class PretrainWatch(Watch):
             return found
         near = abs(loss - chance) / max(abs(chance), 1.0)
         if near < _CHANCE and done >= _LATE:
-            found.append(Finding("chance", step, _AT_CHANCE.format(loss, chance)))
+            cure = _TRY_ANOTHER if self._chance_is_final else _WAIT
+            found.append(Finding("chance", step, _AT_CHANCE.format(loss, chance, cure)))
         if loss > max(chance, self._begun or chance) + _GROWN_LOSS * max(abs(chance), 1.0):
             found.append(
                 Finding(
@@ -189,7 +190,12 @@ class PretrainWatch(Watch):
 
 _AT_CHANCE = (
     "the loss ({:.3f}) stays at its chance value {:.3f}, which a network has that tells no image from another: it is not "
-    "learning, whatever else looks healthy; try another learning rate (--set optimization.lr), a larger batch or another method"
+    "learning, whatever else looks healthy; {}"
+)
+_TRY_ANOTHER = "try another learning rate (--set optimization.lr), a larger batch or another method"
+_WAIT = (
+    "methods that sort images to prototypes stay there for long before they begin: give it more steps (--budget), or take a method "
+    "that begins at once (--method simclr)"
 )
 _IDENTICAL = (
     "the two views of each image are the same picture, so that there is nothing to learn from them: the augmentation is not "

@@ -164,8 +164,8 @@ def test_every_teacher_follows_as_slowly_as_it_is_told(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "steps", "size", "settled"),
     [
-        ("byol", 9_999, 32, {"head": "simsiam"}),
-        ("byol", 10_000, 32, {"head": "byol"}),
+        ("byol", 9_999, 32, {"head": "simsiam", "predictor_rate": 10.0}),
+        ("byol", 10_000, 32, {"head": "byol", "predictor_rate": 0.0}),
         ("simsiam", 100, 32, {"layers": 2, "predictor_rate": 10.0}),
         ("simsiam", 10_000, 160, {"layers": 3, "predictor_rate": 1.0}),
         ("moco", 100, 32, {"key_norm": "batch", "temperature": 0.1, "queue": 512}),
