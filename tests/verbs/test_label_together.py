@@ -22,8 +22,9 @@ from fallow.record import read_json, write_json
 from fallow.study.labeling import company as meeting
 from fallow.study.labeling import parts
 from fallow.study.labeling.company import Company
-from fallow.study.labeling.outside import OutsideModel
 from fallow.study.labeling.parts import Kept, answer_all, mapped, part_size
+from fallow.study.latency import Answer
+from fallow.study.outside import OutsideModel
 from fallow.study.rung import ImageSet
 from tests.photos import photos, put
 
@@ -257,6 +258,9 @@ class Numbers(OutsideModel):
     def answers(self, images: ImageSet) -> Iterator[NDArray[np.float32]]:
         for name in images.ids:
             yield np.array([int(name), 0], np.float32)
+
+    def alone(self) -> Answer:
+        raise AssertionError("nobody times it")
 
 
 def test_how_long_a_large_pool_will_take_is_told_once_it_can_be_measured(

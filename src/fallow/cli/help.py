@@ -50,6 +50,7 @@ _EXAMPLES = {
     fallow distill photos/ --teacher runs/first            three times as fast
     fallow distill photos/ --teacher runs/first --latency-ms 5
     fallow distill photos/ --teacher runs/a,runs/b --student small_resnet_32
+    fallow distill photos/ --teacher theirs.onnx --classes names.txt
     """,
     "label": """
     fallow label photos/                                 with a model made in seconds

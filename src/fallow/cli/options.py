@@ -33,7 +33,7 @@ _SHOWN_AS = {
     "rounds": "N",
     "more": "N",
     "price_per_label": "PRICE",
-    "teacher": "RUN",
+    "teacher": "MODEL",
     "student": "NAME",
     "latency_ms": "MS",
     "max_params": "N",

@@ -10,6 +10,7 @@ from fallow.config.frozen import EmbedConfig, ProbeConfig, PropagateConfig, View
 from fallow.config.label import LABEL_FORMATS, LabelConfig
 from fallow.config.mistakes import build
 from fallow.config.names import LOGGERS, METHODS, PRETRAIN_METHODS, SUPPORTED_RUNGS
+from fallow.config.outside import Asking
 from fallow.config.parse import dump_config, merge, nest, parse_duration, parse_set, read_config
 from fallow.config.pretrain import PretrainConfig
 from fallow.config.run import LogConfig, RunConfig
@@ -30,6 +31,7 @@ __all__ = [
     "METHODS",
     "PRETRAIN_METHODS",
     "SUPPORTED_RUNGS",
+    "Asking",
     "AugmentConfig",
     "Auto",
     "ChooseConfig",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -10,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from fallow.config.base import Auto, Section
 from fallow.config.frozen import EmbedConfig
 from fallow.config.names import listed
+from fallow.config.outside import ClassNames, InputConfig, Outputs
 from fallow.config.run import LogConfig, RunConfig
 from fallow.config.train import ReplayConfig
 from fallow.config.trained import (
@@ -62,7 +62,8 @@ class DistillConfig(RunConfig):
 
     teacher: str = Field(
         "",
-        description="Run directory of the model that teaches, or its model/ folder; several, comma separated, are averaged.",
+        description="Who teaches: a run directory, its model/ folder, or any ONNX file that names images; several, comma separated, are "
+        "averaged.",
     )
     latency_ms: Positive | None = Field(
         None,
@@ -72,10 +73,13 @@ class DistillConfig(RunConfig):
     no_int8: bool = Field(
         False, description="Do not write, and measure, a copy of the student with 8-bit weights."
     )
+    outputs: Outputs = "auto"
+    classes: ClassNames = None
     network: StudentConfig = Field(default_factory=StudentConfig, description="The network that learns.")
     distillation: DistillationConfig = Field(
         default_factory=DistillationConfig, description="What the student learns from its teacher."
     )
+    input: InputConfig = Field(default_factory=InputConfig, description="How a teacher of your own is fed.")
     embed: EmbedConfig = Field(
         default_factory=EmbedConfig,
         description="How images become vectors, which tell what may be changed in an image.",
@@ -107,9 +111,9 @@ class DistillConfig(RunConfig):
         return value
 
     @property
-    def teachers(self) -> tuple[Path, ...]:
-        """The runs that teach."""
-        return tuple(Path(name).expanduser() for name in listed(self.teacher) if name)
+    def teachers(self) -> tuple[str, ...]:
+        """The runs and files that teach."""
+        return tuple(name for name in listed(self.teacher) if name)
 
     @property
     def most_params(self) -> int | None:

@@ -7,9 +7,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from fallow.config.base import Auto, Section
+from fallow.config.base import Auto
 from fallow.config.frozen import EmbedConfig, ProbeConfig, PropagateConfig
 from fallow.config.names import check_name, listed
+from fallow.config.outside import ClassNames, InputConfig, Outputs
 from fallow.config.run import RunConfig
 from fallow.config.train import ChooseConfig, TrainConfig
 
@@ -27,20 +28,6 @@ LABEL_FORMATS = (
 DEFAULT_PRECISION = 0.95
 MOST_ROUNDS = 5
 _Share = Annotated[float, Field(gt=0, lt=1)]
-
-
-class InputConfig(Section):
-    """How images are fed to a model of your own; an ONNX file's own size and type are read from it."""
-
-    size: Annotated[int, Field(ge=8, le=2048)] | Auto = Field(
-        "auto", description="Side in pixels of the square that the model takes. auto: the file's, or 224."
-    )
-    mean: tuple[float, float, float] = Field(
-        (0.485, 0.456, 0.406), description="Mean of each channel on a scale of 0 to 1. Default: ImageNet's."
-    )
-    std: tuple[float, float, float] = Field(
-        (0.229, 0.224, 0.225), description="Standard deviation of each channel, likewise."
-    )
 
 
 class LabelConfig(RunConfig):
@@ -85,14 +72,8 @@ class LabelConfig(RunConfig):
     foreign: Literal["auto", "keep"] = Field(
         "auto", description="Images that seem to be of no class. auto: set aside; keep: labeled like others."
     )
-    outputs: Literal["auto", "logits", "probabilities"] = Field(
-        "auto", description="What your model gives: logits or probabilities. auto: seen from its answers."
-    )
-    classes: Path | None = Field(
-        None,
-        description="File with the class names of your model in the order of its outputs: a JSON list, or one a line. Default: "
-        "labels.json beside it, or the classes of the data in alphabetical order.",
-    )
+    outputs: Outputs = "auto"
+    classes: ClassNames = None
     embed: EmbedConfig = Field(default_factory=EmbedConfig, description="How images become vectors.")
     input: InputConfig = Field(default_factory=InputConfig, description="How your model is fed.")
     probe: ProbeConfig = Field(default_factory=ProbeConfig, description="The labels-only linear model.")

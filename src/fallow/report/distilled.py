@@ -36,7 +36,7 @@ def distilled_screen(figures: JsonObject, model: Path) -> str:
         agrees = "" if name == "teacher" else percent(row["agreement"])
         times = base["latency_ms"] / row["latency_ms"]
         faster = "" if name == "teacher" else f" {times:.{0 if times >= 10 else 1}f} x faster"
-        size = f"{row['bytes'] / 2**20:.1f} MB"
+        size = "" if row["bytes"] is None else f"{row['bytes'] / 2**20:.1f} MB"
         lines.append(
             f" {_TITLES[name]:<9}{accuracy:<15}{agrees:<21}{row['latency_ms']:>11.1f}{faster:<13}{size:>9}".rstrip()
         )

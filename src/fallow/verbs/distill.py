@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,14 @@ from fallow.config import DistillConfig, build
 from fallow.errors import ConfigError
 from fallow.record import RunDir, read_json
 from fallow.types import JsonObject
+from fallow.verbs.models import check_there, names_and_objects
 from fallow.verbs.predict import model_at
 from fallow.verbs.runs import Show, asked_for, at_work, check_show, open_run
 
 if TYPE_CHECKING:
     from fallow.export import Deployed
+
+_NO_TEACHER = "a teacher is needed: give --teacher MODEL, a run that fallow train wrote or an ONNX file; from Python, teacher=network"
 
 
 class Distilled:
@@ -56,7 +59,7 @@ class Distilled:
 def distill(
     data: Any,
     *,
-    teacher: str | Path | Sequence[str | Path] | None = None,
+    teacher: Any = None,
     unlabeled: Any = None,
     val: Any = None,
     test: Any = None,
@@ -69,14 +72,15 @@ def distill(
 ) -> Distilled:
     """Teach a small, fast network what a trained model knows, on labeled and unlabeled images.
 
-    The teacher is a run of fallow, or several, whose average teaches: an ensemble becomes one network again. The student is
+    The teacher is a run of fallow, an ONNX file, or a network of your own; several are averaged, so that an ensemble becomes one network again. The student is
     the one asked for, or the largest that keeps a limit on time or size, timed on this machine. What it kept is measured from
     the files that leave: accuracy on the test split, or agreement on images set aside; milliseconds an image; bytes; the
     same for a copy with 8-bit weights.
 
     Args:
-        data: The data that the teacher was trained on: folder, CSV, ``(images, labels)`` arrays, or a torch ``Dataset``.
-        teacher: A run directory, or its ``model/`` folder; or several.
+        data: Images of the teacher's classes, labeled (one of each at least) and not: folder, CSV, ``(images, labels)`` arrays, or a torch ``Dataset``.
+        teacher: Who teaches: a run directory, its ``model/`` folder, an ONNX file, a torch module or function that takes float images
+            (n, 3, s, s), ImageNet-normalized, and gives logits or probabilities; or several of them, which are averaged.
         unlabeled: More images without labels, for arrays and data sets.
         val: Validation images with labels, for arrays and data sets.
         test: Test images with labels, for arrays and data sets.
@@ -96,14 +100,14 @@ def distill(
         FallowError: Something given cannot be used; the message says what and what to do.
     """
     check_show(show)
-    if teacher is not None:
-        options["teacher"] = _named(teacher)
-    given = asked_for(DistillConfig, config, options, set)
+    names, objects = names_and_objects(teacher)
+    given = asked_for(
+        DistillConfig, config, {**options, **({"teacher": ",".join(names)} if names else {})}, set
+    )
     settings = build(DistillConfig, given, "the options")
-    if not settings.teachers and not resume:
-        raise ConfigError("a teacher is needed: give --teacher RUN, a run that fallow train wrote")
-    for path in settings.teachers:
-        model_at(path)  # says what is wrong, before a directory is made
+    if not (settings.teachers or objects or resume):
+        raise ConfigError(_NO_TEACHER)
+    check_there(settings.teachers)
     run, request = open_run("distill", DistillConfig, data, given, resume)
     done = run.path / "distill.json"
     if resume and done.is_file():
@@ -124,16 +128,13 @@ def distill(
     ) as work:
         from fallow.study.distilling import Distilling
 
-        teachers = [model_at(path) for path in work.config.teachers]
+        teachers = [*work.config.teachers, *objects]
+        if not teachers:  # a run that goes on, whose teacher was an object of Python
+            raise ConfigError(_NO_TEACHER)
         job = Distilling(
             work.source, teachers, work.config, run, work.clock, screen=work.screen, named=work.named
         )
         return Distilled(run, job.go())
-
-
-def _named(teacher: str | Path | Sequence[str | Path]) -> str:
-    paths = [teacher] if isinstance(teacher, str | Path) else list(teacher)
-    return ",".join(str(path) for path in paths)
 
 
 def _left(run: RunDir, where: str) -> str:

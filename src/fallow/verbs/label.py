@@ -11,6 +11,7 @@ from fallow.errors import ConfigError, RunError
 from fallow.record import RunDir, read_json, write_json
 from fallow.record.labels import LabelSummary, PoolLabels
 from fallow.types import JsonObject
+from fallow.verbs.models import names_and_objects
 from fallow.verbs.runs import Show, Work, asked_for, at_work, check_alone, check_show, open_run, source_of
 from fallow.verbs.share import answer_share, company_of, pixel_scale
 
@@ -171,7 +172,7 @@ def label(
         FallowError: Something given cannot be used; the message says what and what to do.
     """
     check_show(show)
-    names, objects = _sorted_out(model)
+    names, objects = names_and_objects(model)
     asked = {**options, **({"model": ",".join(names)} if names else {})}
     given = asked_for(LabelConfig, config, asked, set)
     others = {"unlabeled": unlabeled, "val": val, "test": test}
@@ -233,13 +234,6 @@ def _share(company: Company, data: Any, others: Mapping[str, Any], objects: Sequ
         return load_labels(company.run, source)
 
     return SharedLabels(RunDir(company.run), aside, load)
-
-
-def _sorted_out(model: Any) -> tuple[list[str], list[Any]]:
-    """Return the models that are named and those that are objects."""
-    given = [] if model is None else list(model) if isinstance(model, list | tuple) else [model]
-    names = [str(one) for one in given if isinstance(one, str | Path)]
-    return names, [one for one in given if not isinstance(one, str | Path)]
 
 
 def _models(settings: LabelConfig, objects: Sequence[Any]) -> list[Any]:

@@ -54,8 +54,8 @@ def answer_share(company: Company, source: Source, models: Sequence[Any], finish
 def _answer(company: Company, source: Source, objects: Sequence[Any]) -> int:
     from fallow.data import ImageReader, ImageTable
     from fallow.study.data import labeled_ids
-    from fallow.study.labeling.outside import open_model
     from fallow.study.labeling.parts import answer_all, planned_classes, to_ask
+    from fallow.study.outside import open_model
     from fallow.study.rung import ImageSet
 
     run = RunDir.open(company.run)

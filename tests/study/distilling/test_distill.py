@@ -9,14 +9,19 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
+import torch
 import yaml
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from safetensors.numpy import load_file
 
 import fallow
 from fallow.config import DistillConfig
-from fallow.errors import ConfigError, DataError
+from fallow.errors import ConfigError, DataError, FallowError
+from fallow.models import Preprocess
 from fallow.study.distilling import job
 from tests.study.digits import train, write_digits
 
@@ -180,6 +185,114 @@ def test_what_cannot_be_distilled_is_told_before_anything_is_made(here: Path, tm
     write_digits(tmp_path / "other", classes=(0, 1, 2, 3))
     with pytest.raises(DataError, match="does not know the class '2'"):
         fallow.distill(str(tmp_path / "other"), teacher=here / "run", out=here / "none", **QUICK)
+    assert not (here / "none").exists()
+
+
+class Linear(torch.nn.Module):
+    """Somebody's own network: a linear one, which looks at 8 x 8 pixels."""
+
+    def __init__(self, weight: np.ndarray, bias: np.ndarray) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(weight.shape[1], weight.shape[0])
+        self.layer.weight.data = torch.from_numpy(weight)
+        self.layer.bias.data = torch.from_numpy(bias)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layer(images.flatten(1))
+
+
+@pytest.fixture(scope="module")
+def own(here: Path) -> tuple[Linear, Path]:
+    """A network of least squares on the labeled images, and the same one as a plain ONNX file."""
+    prepared, targets = Preprocess(8), []
+    images = []
+    names = sorted(d.name for d in (here / "data" / "train").iterdir())
+    for position, name in enumerate(names):
+        for file in sorted((here / "data" / "train" / name).iterdir()):
+            images.append(prepared(np.asarray(Image.open(file).convert("RGB"))).reshape(-1))
+            targets.append(np.eye(len(names))[position])
+    x = np.stack(images)
+    solved = np.linalg.lstsq(x, 4 * np.stack(targets), rcond=1e-2)[0].T.astype(np.float32)
+    bias = np.zeros(len(names), np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["x"], ["flat"]),
+            helper.make_node("Gemm", ["flat", "w", "b"], ["y"], transB=1),
+        ],
+        "theirs",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", len(names)])],
+        [numpy_helper.from_array(solved, "w"), numpy_helper.from_array(bias, "b")],
+    )
+    path = here / "theirs" / "net.onnx"
+    path.parent.mkdir()
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    return Linear(solved, bias), path
+
+
+def test_any_network_teaches_from_its_file_as_from_memory(here: Path, own: tuple[Linear, Path]) -> None:
+    network, path = own
+    of_file = distill(here, "of-file", teacher=path)
+    of_memory = distill(here, "of-memory", teacher=network, input={"size": 8})
+    taught = [load_file(made.path / "taught.safetensors")["probs"] for made in (of_file, of_memory)]
+    np.testing.assert_allclose(taught[0], taught[1], atol=1e-5)
+    assert taught[0].argmax(1)[-12:].tolist() == sorted(
+        taught[0].argmax(1)[-12:].tolist()
+    )  # the labeled ones
+    models = of_file.figures["models"]
+    assert models["teacher"]["bytes"] == path.stat().st_size
+    assert models["teacher"]["accuracy"]["value"] > 0.5
+    assert models["teacher"]["latency_ms"] > 0
+    assert of_memory.figures["models"]["teacher"]["bytes"] is None
+    assert "Linear" in of_memory.figures["teachers"]
+    of_memory.screen()
+    made = {d["name"]: d["value"] for d in json.loads((of_file.path / "decisions.json").read_text())}
+    assert made["teacher.outputs.0"] == "logits"
+
+
+def test_a_run_and_a_network_are_averaged_in_their_logs(here: Path, own: tuple[Linear, Path]) -> None:
+    both = distill(here, "both", teacher=[here / "run", own[1]], no_int8=True)
+    alone = load_file(distill(here, "alone", teacher=own[1], no_int8=True).path / "taught.safetensors")[
+        "probs"
+    ]
+    run = load_file(here / "small" / "taught.safetensors")["probs"]
+    mean = np.sqrt((alone + 1e-8) * (run + 1e-8))
+    said = load_file(both.path / "taught.safetensors")["probs"]
+    np.testing.assert_allclose(said, mean / mean.sum(1, keepdims=True), atol=1e-4)
+
+
+def test_a_run_whose_teacher_lived_in_memory_goes_on_when_it_is_given_again(
+    here: Path, own: tuple[Linear, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"teacher": own[0], "input": {"size": 8}}
+    whole = distill(here, "memory-whole", **options)
+    monkeypatch.setattr(job, "save_bundle", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        distill(here, "memory-stopped", **options)
+    monkeypatch.undo()
+    monkeypatch.setenv("FALLOW_CACHE", str(here / "cache"))
+    with pytest.raises(ConfigError, match="a teacher is needed"):
+        distill(here, "memory-stopped", resume=True, teacher=None)
+    distill(here, "memory-stopped", resume=True, **options)
+    assert_same(whole.path, here / "memory-stopped")
+
+
+def test_a_teacher_that_cannot_be_asked_is_told_in_a_sentence(here: Path, own: tuple[Linear, Path]) -> None:
+    weights = here / "theirs" / "net.pt"
+    weights.write_bytes(b"weights")
+    for wrong, sentence in (
+        (weights, "is no ONNX file: give a run directory, or an .onnx file"),
+        ("nowhere.onnx", "is not there"),
+        (here / "theirs", "holds no model of fallow"),
+    ):
+        with pytest.raises(FallowError, match=sentence):
+            distill(here, "none", teacher=wrong)
+    with pytest.raises(ConfigError, match=r"distillation\.features: the teacher .* gives answers only"):
+        distill(here, "none", teacher=own[1], set={**QUICK["set"], "distillation.features": True})
+    names = here / "theirs" / "names.txt"
+    names.write_text("0\n1\n2\nseven\n")
+    with pytest.raises(DataError, match="does not know the class '"):
+        distill(here, "none", teacher=own[1], classes=names)
     assert not (here / "none").exists()
 
 

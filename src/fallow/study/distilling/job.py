@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,19 +32,19 @@ from fallow.study.distilling.measure import (
     Said,
     ask_all,
     compare_models,
+    set_aside,
     through,
-    time_side_by_side,
 )
 from fallow.study.distilling.student import Student, choose_student
-from fallow.study.distilling.teacher import Taught, ask, check_teachers
+from fallow.study.distilling.teacher import Taught, ask, open_teachers
+from fallow.study.latency import Answer, through_graph, time_side_by_side
+from fallow.study.outside import OUTPUTS_RULE, OutsideModel
 from fallow.study.plan import SpacePlan, as_before, kept_spaces, part_of_pool, plan_spaces
 from fallow.study.replay import ELSEWHERE, followed, planned
 from fallow.study.rung import ImageSet
 from fallow.tasks import classification_task
 from fallow.types import JsonObject, Progress
 
-_ASIDE_SHARE, _ASIDE_MOST = 0.1, 500
-"""Share of the unlabeled images, up to some, that a student does not learn from where no test split can tell what it kept."""
 _CALIBRATION = 100
 """Images that tell the range of activations for 8 bits."""
 _EXPORT_SECONDS = 8.0
@@ -76,7 +77,7 @@ class Distilling:
 
     Args:
         source: Where images come from.
-        teachers: Who teaches; several are averaged.
+        given: Who teaches: names of runs and files, torch modules or functions; several are averaged.
         config: What was asked for.
         run: The run directory; what is found there is used, not made again.
         clock: The budget.
@@ -84,15 +85,17 @@ class Distilling:
         named: The data as the user named them.
 
     Attributes:
+        teachers: They, opened.
         teacher_ms: What one image takes all teachers, in milliseconds.
     """
 
+    teachers: list[OutsideModel]
     teacher_ms: float
 
     def __init__(
         self,
         source: Source,
-        teachers: Sequence[Deployed],
+        given: Sequence[Any],
         config: DistillConfig,
         run: RunDir,
         clock: Clock,
@@ -100,7 +103,7 @@ class Distilling:
         screen: LiveLadder,
         named: str,
     ) -> None:
-        self.source, self.teachers, self.config, self.run = source, teachers, config, run
+        self.source, self.given, self.config, self.run = source, given, config, run
         self.clock, self.screen, self.named = clock, screen, named
         self.decisions = DecisionLog()
         self.notes: list[str] = []
@@ -108,28 +111,20 @@ class Distilling:
     def go(self) -> JsonObject:
         """Do everything and return the content of ``distill.json``."""
         data = self._read()
-        aside, data = _apart(data)
+        aside, data = set_aside(data)
         bank = SpaceBank(self.config.embed, cache_dir(), self.config.offline, None, self.screen.progress)
         image = data.reader.read(data.labeled_ids[0])
-        files = {f"teacher {number}": teacher.path for number, teacher in enumerate(self.teachers)}
-        self.teacher_ms = sum(time_side_by_side(files, image, rounds=1).values())
+        self.teacher_ms = self._speeds(image, rounds=1)["teacher"]
         self.screen.stage("student")
         student = self._student(data, image, bank.cache / "graphs")
         ctx = self._context(data, bank, student)
         self.screen.stage("teacher")
-        taught = ask(
-            self.teachers,
-            ctx.pool,
-            data.classes,
-            with_features=self.config.distillation.features,
-            kept=self.run.path / "taught.safetensors",
-            progress=self.screen.progress,
-        )
+        taught = self._taught(ctx)
         note_elapsed(self.run.path, "teacher", self.clock.elapsed)
         candidate = self._learned(ctx, taught, student, len(aside))
         self.screen.stage("export")
         self._keep(ctx, candidate, student)
-        kept = self._measured(data, aside, image, student)
+        kept = self._measured(data, aside, image, student, taught.kinds)
         result = self._result(ctx, kept, student)
         self._write_config(student)
         write_json(self.run.decisions, self.decisions.to_json())
@@ -145,9 +140,36 @@ class Distilling:
         data = StudyData.build(found, self.config.seed, self.decisions)
         data.table.write(self.run.splits)
         self.screen.start(self.named, data.counts)
-        check_teachers(self.teachers, data.classes, self.named)
+        self.teachers = open_teachers(self.given, self.config, data.classes, self.named)
         # A teacher knows what it was trained on by heart; what it says of those images is worth learning all the same.
         return replace(data, pool_ids=(*data.pool_ids, *data.labeled_ids))
+
+    def _speeds(
+        self, image: NDArray[np.uint8], others: Mapping[str, Answer] | None = None, rounds: int = 3
+    ) -> dict[str, float]:
+        """Return the milliseconds an image of all teachers together, ``teacher``, and of others."""
+        alone = {f"teacher {number}": teacher.alone() for number, teacher in enumerate(self.teachers)}
+        timed = time_side_by_side({**alone, **(others or {})}, image, rounds)
+        return {"teacher": sum(timed.pop(name) for name in alone), **timed}
+
+    def _taught(self, ctx: RungContext) -> Taught:
+        """Return what the teachers say of all images to learn from, and tell what their answers are taken for."""
+        path = self.run.path / "taught.safetensors"
+        if path.is_file():
+            taught = Taught.load(path)
+        else:
+            features = self.config.distillation.features
+            taught = ask(
+                self.teachers,
+                ctx.pool,
+                ctx.data.classes,
+                with_features=features,
+                progress=self.screen.progress,
+            )
+            taught.save(path)
+        for number, (teacher, kind) in enumerate(zip(self.teachers, taught.kinds, strict=True)):
+            ctx.decide(f"teacher.outputs.{number}", kind, OUTPUTS_RULE, evidence={"model": teacher.name})
+        return taught
 
     def _student(self, data: StudyData, image: NDArray[np.uint8], cache: Path) -> Student:
         path = self.run.path / "student.json"
@@ -281,7 +303,7 @@ class Distilling:
 
     def _keep(self, ctx: RungContext, candidate: TrainedCandidate, student: Student) -> None:
         scale = ctx.data.audit.scale
-        names = [str(teacher.directory) for teacher in self.teachers]
+        names = [teacher.name for teacher in self.teachers]
         save_bundle(
             self.run.model,
             candidate.classifier,
@@ -302,7 +324,12 @@ class Distilling:
             self._tell(f"{str(error)[0].upper()}{str(error)[1:]}.")
 
     def _measured(
-        self, data: StudyData, aside: tuple[str, ...], image: NDArray[np.uint8], student: Student
+        self,
+        data: StudyData,
+        aside: tuple[str, ...],
+        image: NDArray[np.uint8],
+        student: Student,
+        kinds: Sequence[str],
     ) -> Kept:
         self.screen.stage("test")
         small = load_bundle(self.run.model)
@@ -313,9 +340,7 @@ class Distilling:
         truth = data.test_classes() if data.test_ids else None
 
         def teacher(some: ImageSet, progress: Progress) -> Said:
-            return ask(
-                self.teachers, some, data.classes, with_features=False, kept=None, progress=progress
-            ).probs
+            return ask(self.teachers, some, data.classes, kinds=kinds, progress=progress).probs
 
         def student_or_int8(name: str, some: ImageSet, progress: Progress) -> Said:
             return through(models[name], some, name, progress)
@@ -325,17 +350,16 @@ class Distilling:
             **{name: partial(student_or_int8, name) for name in models},
         }
         said = ask_all(asks, images, self.run.test_reads if data.test_ids else None, self.screen.progress)
-        files = {"teacher": self.teachers[0].path, **{name: model.path for name, model in models.items()}}
-        speeds = time_side_by_side(files, image)
-        for extra in self.teachers[1:]:
-            speeds["teacher"] += time_side_by_side({"teacher": extra.path}, image, rounds=1)["teacher"]
+        files: dict[str, list[Path | None]] = {"teacher": [teacher.file for teacher in self.teachers]}
+        files |= {name: [model.path] for name, model in models.items()}
+        speeds = self._speeds(image, {name: through_graph(model.path) for name, model in models.items()})
         return compare_models(said, truth, files, speeds, {"student": student.params}, self.config.seed)
 
     def _result(self, ctx: RungContext, kept: Kept, student: Student) -> JsonObject:
         plan = read_json(self.run.path / "lesson.json")
         return {
             "data": self.named,
-            "teachers": [str(teacher.directory) for teacher in self.teachers],
+            "teachers": [teacher.name for teacher in self.teachers],
             "student": {"network": student.backbone, "size": student.size, "weights": student.params},
             "models": {name: model.to_json() for name, model in kept.models.items()},
             "difference": None if kept.difference is None else asdict(kept.difference),
@@ -365,17 +389,3 @@ class Distilling:
         if sentence not in self.notes:
             self.notes.append(sentence)
             self.screen.note(sentence)
-
-
-def _apart(data: StudyData) -> tuple[tuple[str, ...], StudyData]:
-    """Set images aside that tell what a student kept, where there is no test split; every tenth, the labeled ones never."""
-    if data.test_ids:
-        return (), data
-    labeled = set(data.labeled_ids)
-    unlabeled = [i for i in data.pool_ids if i not in labeled]
-    count = min(_ASIDE_MOST, int(_ASIDE_SHARE * len(unlabeled)))
-    if not count:
-        return data.labeled_ids, data
-    aside = tuple(unlabeled[:: max(1, len(unlabeled) // count)][:count])
-    gone = set(aside)
-    return aside, replace(data, pool_ids=tuple(i for i in data.pool_ids if i not in gone))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,12 @@ from fallow.export import Deployed
 from fallow.record import Interval
 from fallow.record.rundir import append_line
 from fallow.study.choose import accuracy_interval, gain_interval
-from fallow.study.distilling.student import latency_ms
+from fallow.study.data import StudyData
 from fallow.study.rung import ImageSet
 from fallow.types import JsonObject, Progress
 
+_ASIDE_SHARE, _ASIDE_MOST = 0.1, 500
+"""Share of the unlabeled images, up to some, that a student does not learn from where no test split can tell what it kept."""
 Said = NDArray[np.float32]
 Ask = Callable[[ImageSet, Progress], Said]
 """Returns what a model says of images, (n, classes)."""
@@ -31,14 +33,14 @@ class Measured:
         accuracy: On the test split, with its 95 % interval; None without one.
         agreement: Share of images on which it names the class that the teacher names; 1 for the teacher itself.
         latency_ms: What one image takes in ONNX Runtime, from its pixels to probabilities; None where nobody timed it.
-        bytes: Size of its file.
+        bytes: Size of its file, of all of them where several teach; None where one has no file.
         params: Its weights; None where nobody counted them.
     """
 
     accuracy: Interval | None
     agreement: float
     latency_ms: float | None
-    bytes: int
+    bytes: int | None
     params: int | None = None
 
     def to_json(self) -> JsonObject:
@@ -67,7 +69,7 @@ class Kept:
 def compare_models(
     said: Mapping[str, Said],
     truth: NDArray[np.int64] | None,
-    files: Mapping[str, Path],
+    files: Mapping[str, Sequence[Path | None]],
     speeds: Mapping[str, float],
     params: Mapping[str, int],
     seed: int,
@@ -77,7 +79,7 @@ def compare_models(
     Args:
         said: What each said, ``teacher`` first, (n, classes).
         truth: The true classes, (n,); None where nobody knows them.
-        files: The file of each.
+        files: The files of each; None for what has none.
         speeds: Milliseconds an image, of those that were timed.
         params: Weights of those that were counted.
         seed: Of the resampling.
@@ -89,13 +91,18 @@ def compare_models(
             accuracy_interval(right[name]) if name in right else None,
             float((one == named["teacher"]).mean()),
             speeds.get(name),
-            files[name].stat().st_size,
+            _bytes(files[name]),
             params.get(name),
         )
         for name, one in named.items()
     }
     difference = gain_interval(right["student"], right["teacher"], seed=seed) if right else None
     return Kept(models, difference, len(named["teacher"]), "aside" if truth is None else "test")
+
+
+def _bytes(files: Sequence[Path | None]) -> int | None:
+    sizes = [None if file is None else file.stat().st_size for file in files]
+    return None if None in sizes else sum(size or 0 for size in sizes)
 
 
 def ask_all(
@@ -124,12 +131,15 @@ def through(deployed: Deployed, images: ImageSet, what: str, progress: Progress)
     return said
 
 
-def time_side_by_side(
-    files: Mapping[str, Path], image: NDArray[np.uint8], rounds: int = 3
-) -> dict[str, float]:
-    """Return the milliseconds an image of each file: the least of several medians taken in turn, so that all meet the same machine."""
-    times: dict[str, list[float]] = {name: [] for name in files}
-    for _ in range(rounds):
-        for name, path in files.items():
-            times[name].append(latency_ms(path, image))
-    return {name: min(found) for name, found in times.items()}
+def set_aside(data: StudyData) -> tuple[tuple[str, ...], StudyData]:
+    """Set images aside that tell what a student kept, where there is no test split; every tenth, the labeled ones never."""
+    if data.test_ids:
+        return (), data
+    labeled = set(data.labeled_ids)
+    unlabeled = [i for i in data.pool_ids if i not in labeled]
+    count = min(_ASIDE_MOST, int(_ASIDE_SHARE * len(unlabeled)))
+    if not count:
+        return data.labeled_ids, data
+    aside = tuple(unlabeled[:: max(1, len(unlabeled) // count)][:count])
+    gone = set(aside)
+    return aside, replace(data, pool_ids=tuple(i for i in data.pool_ids if i not in gone))

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from fallow.config import DistillConfig
-from fallow.data import cores
 from fallow.errors import ConfigError, WeightsError
-from fallow.export import IMAGE, PROBS, build_graph
+from fallow.export import build_graph
 from fallow.models import (
     PIXELS,
     SMALL_RESNET,
@@ -26,6 +23,7 @@ from fallow.models import (
     network_classifier,
 )
 from fallow.record import Decision, DecisionLog
+from fallow.study.latency import latency_ms, through_graph
 from fallow.types import Json
 
 _SMALL_SIDE = 64
@@ -35,7 +33,6 @@ _HUB = ("efficientnet_lite0", "mobilenetv3_large_100", "mobilenetv3_small_100")
 """Asked for where no weights are at hand and a hub may be asked."""
 _FASTER = 3.0
 """Without a limit the student is to be so many times faster than its teacher."""
-_LEAST_RUNS, _MOST_RUNS, _SECONDS = 5, 30, 0.4
 
 
 @dataclass(frozen=True)
@@ -150,30 +147,7 @@ def _latency(
     )
     classifier = network_classifier(backbone, head, size, classes)
     graph = build_graph(classifier, {backbone.name: backbone}, cache=cache)
-    return latency_ms(graph, image)
-
-
-def latency_ms(graph: onnx.ModelProto | Path, image: NDArray[np.uint8]) -> float:
-    """Return the milliseconds that one image takes in ONNX Runtime on all cores: the median of several runs.
-
-    Args:
-        graph: An exported model.
-        image: uint8 (H, W, 3).
-    """
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = cores()
-    options.log_severity_level = 3
-    given = str(graph) if isinstance(graph, Path) else graph.SerializeToString()
-    session = ort.InferenceSession(given, options, providers=["CPUExecutionProvider"])
-    times: list[float] = []
-    session.run([PROBS], {IMAGE: image})
-    while len(times) < _LEAST_RUNS or (sum(times) < _SECONDS and len(times) < _MOST_RUNS):
-        begun = time.perf_counter()
-        session.run([PROBS], {IMAGE: image})
-        times.append(time.perf_counter() - begun)
-    return 1000 * float(np.median(times))
+    return latency_ms(through_graph(graph), image)
 
 
 def _decision(

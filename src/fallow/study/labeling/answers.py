@@ -19,8 +19,8 @@ from fallow.study.labeling.agreement import by_models, by_views
 from fallow.study.labeling.apart import PARTS, said_apart
 from fallow.study.labeling.evidence import HeldOut, nothing, together
 from fallow.study.labeling.of_runs import evidence_of
-from fallow.study.labeling.outside import OutsideModel, RunModel
 from fallow.study.labeling.parts import Kept, mapped
+from fallow.study.outside import OUTPUTS_RULE, OutsideModel, RunModel
 from fallow.study.rung import ImageSet
 from fallow.study.rungs import RUNGS
 from fallow.types import RungName
@@ -114,7 +114,7 @@ def of_models(ctx: RungContext, models: Sequence[OutsideModel], kept: Sequence[K
         ctx.decide(
             f"label.outputs.{number}",
             kind,
-            "Answers that all lie between 0 and 1 and sum to 1 are probabilities; others are logits. A run gives probabilities.",
+            OUTPUTS_RULE,
             evidence={"model": model.name},
         )
         evidence, note = _evidence(model, probs.astype(np.float64), y, ctx.labeled, order)

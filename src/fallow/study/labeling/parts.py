@@ -15,7 +15,7 @@ from fallow.record import RunDir, read_json, write_json
 from fallow.record.rundir import atomic_path, write_bytes
 from fallow.report.words import duration, plural
 from fallow.study.labeling.company import POLL, Company
-from fallow.study.labeling.outside import OutsideModel, Raw
+from fallow.study.outside import OutsideModel, Raw
 from fallow.study.plan import check_same_data
 from fallow.study.rung import ImageSet
 from fallow.types import Progress, silent

@@ -25,13 +25,13 @@ from fallow.study.labeling.agreement import agreement, by_neighbors
 from fallow.study.labeling.answers import Answers, check_classes, of_ladder, of_models
 from fallow.study.labeling.company import Company
 from fallow.study.labeling.evidence import image_weights
-from fallow.study.labeling.outside import open_model
 from fallow.study.labeling.parts import answer_all, make_plan, to_ask
 from fallow.study.labeling.reliability import Reliability
 from fallow.study.labeling.rounds import further_rounds
 from fallow.study.labeling.strangers import Strangers, find_strangers
 from fallow.study.labeling.threshold import Choice, by_certificate, by_coverage, by_precision
 from fallow.study.ladder import Study
+from fallow.study.outside import open_model
 from fallow.study.plan import plan_spaces
 from fallow.tasks import classification_task
 

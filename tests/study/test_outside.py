@@ -17,7 +17,7 @@ from fallow.config import LabelConfig
 from fallow.errors import ConfigError
 from fallow.study.labeling.answers import _of_strangers
 from fallow.study.labeling.evidence import HeldOut
-from fallow.study.labeling.outside import open_model
+from fallow.study.outside import open_model
 from fallow.study.rung import ImageSet
 
 CLASSES = ("red", "green", "blue")
@@ -58,7 +58,7 @@ def test_a_file_that_gives_features_as_well_is_asked_for_its_classes(tmp_path: P
 
 
 def test_the_size_that_a_file_takes_is_its_own(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="16 x 24 pixels, and a model that labels takes squares"):
+    with pytest.raises(ConfigError, match="16 x 24 pixels, and a model that is asked takes squares"):
         said(file(tmp_path / "wide.onnx", (16, 24)), LabelConfig())
     with pytest.raises(ConfigError, match=r"16 pixels only: leave input\.size=32 out"):
         said(file(tmp_path / "fixed.onnx", (16, 16)), LabelConfig(input={"size": 32}))

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fallow.config import LabelConfig
+from fallow.config import Asking
 from fallow.data import default_workers, in_order
 from fallow.errors import ConfigError, FallowError, RunError, WeightsError
 from fallow.export import Deployed, load_bundle, model_folders
 from fallow.models import Preprocess, softmax
 from fallow.record import read_json
+from fallow.study.latency import Answer, through_graph
 from fallow.study.rung import ImageSet
 
 Probs = NDArray[np.float32]
@@ -25,6 +26,8 @@ Raw = NDArray[np.float32]
 _BATCH = 16
 _SIZE = 224
 _SUM = 1e-3
+OUTPUTS_RULE = "Answers that all lie between 0 and 1 and sum to 1 are probabilities; others are logits. A run gives probabilities."
+"""How what a model gives is told apart."""
 
 
 class OutsideModel(ABC):
@@ -42,6 +45,15 @@ class OutsideModel(ABC):
     def answers(self, images: ImageSet) -> Iterator[Raw]:
         """Yield what the model gives for each image, (classes,), in order."""
 
+    @property
+    def file(self) -> Path | None:
+        """The file that holds it; None where it lives in the memory of this process."""
+        return None
+
+    @abstractmethod
+    def alone(self) -> Answer:
+        """Return what answers one image alone, from its pixels: what is timed."""
+
     def kind(self, parts: Iterable[Raw]) -> str:
         """Return what raw answers are taken for, ``probabilities`` or ``logits``; all of them are looked at, some at a time."""
         return "probabilities"
@@ -56,11 +68,20 @@ class RunModel(OutsideModel):
 
     def __init__(self, path: Path, deployed: Deployed) -> None:
         self.path, self.name, self.classes = path, str(path), deployed.classes
-        self._deployed = deployed
+        self.deployed = deployed
+
+    @property
+    def file(self) -> Path:
+        """Its exported graph."""
+        return self.deployed.path
+
+    def alone(self) -> Answer:
+        """Return what answers one image through the exported graph, on all cores."""
+        return through_graph(self.file)
 
     def answers(self, images: ImageSet) -> Iterator[Raw]:
         """Yield calibrated probabilities, each image looked at on its own."""
-        for _, probs in self._deployed.stream(images.ids, images.read):
+        for _, probs in self.deployed.stream(images.ids, images.read):
             assert probs is not None  # every image was decoded by the audit
             yield probs
 
@@ -75,6 +96,7 @@ class OwnModel(OutsideModel):
         config: ``outputs`` says what the answers are.
         classes: Class names.
         batch: Images a call; a file may take one at a time.
+        file: Where it comes from, if from a file.
     """
 
     def __init__(
@@ -82,12 +104,22 @@ class OwnModel(OutsideModel):
         name: str,
         call: Callable[[NDArray[np.float32]], NDArray[np.floating]],
         preprocess: Preprocess,
-        config: LabelConfig,
+        config: Asking,
         classes: tuple[str, ...],
         batch: int = _BATCH,
+        file: Path | None = None,
     ) -> None:
-        self.name, self.classes = name, classes
+        self.name, self.classes, self._file = name, classes, file
         self._call, self._preprocess, self._asked, self._batch = call, preprocess, config.outputs, batch
+
+    @property
+    def file(self) -> Path | None:
+        """The file that it was opened from."""
+        return self._file
+
+    def alone(self) -> Answer:
+        """Return what answers one image; a file that takes so many at a time is given that many."""
+        return lambda image: self._ask([self._preprocess(image)])
 
     def answers(self, images: ImageSet) -> Iterator[Raw]:
         """Yield raw answers; images are read by several threads and asked about in batches."""
@@ -116,7 +148,7 @@ class OwnModel(OutsideModel):
         if said.ndim != 2:
             raise ConfigError(
                 f"the model '{self.name}' gives an array of shape {said.shape} for {len(batch)} images, not one of logits or "
-                "probabilities (images, classes): label from Python with a function that returns these"
+                "probabilities (images, classes): from Python, give a function that returns these"
             )
         if said.shape != (len(batch), len(self.classes)):
             raise ConfigError(
@@ -150,7 +182,7 @@ def _looks_like_probabilities(raw: Raw) -> bool:
     return bool(raw.min() >= 0 and np.abs(raw.sum(1) - 1).max() < _SUM)
 
 
-def open_model(model: Any, config: LabelConfig, known: tuple[str, ...]) -> OutsideModel:
+def open_model(model: Any, config: Asking, known: tuple[str, ...]) -> OutsideModel:
     """Open what the user gave as a model.
 
     Args:
@@ -173,7 +205,7 @@ def open_model(model: Any, config: LabelConfig, known: tuple[str, ...]) -> Outsi
     return _own_network(model, config, known)
 
 
-def class_names(config: LabelConfig, beside: Path | None, known: tuple[str, ...]) -> tuple[str, ...]:
+def class_names(config: Asking, beside: Path | None, known: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names of a model's outputs: from --classes, ``labels.json`` beside it, or the data's own in order.
 
     Raises:
@@ -217,7 +249,7 @@ def _run_model(path: Path) -> RunModel:
     )
 
 
-def _onnx_model(path: Path, config: LabelConfig, known: tuple[str, ...]) -> OutsideModel:
+def _onnx_model(path: Path, config: Asking, known: tuple[str, ...]) -> OutsideModel:
     import onnxruntime as ort
 
     meta = path.parent / "model.json"
@@ -235,8 +267,8 @@ def _onnx_model(path: Path, config: LabelConfig, known: tuple[str, ...]) -> Outs
     entry = session.get_inputs()[0]
     if len(entry.shape) != 4 or entry.shape[1] not in (3, "3") or "float" not in entry.type:
         raise ConfigError(
-            f"'{path}' takes {entry.type} {entry.shape}: a model that labels takes float images (n, 3, height, width); give one that "
-            "does, or label from Python with a function that calls it"
+            f"'{path}' takes {entry.type} {entry.shape}: a model that is asked takes float images (n, 3, height, width); give one that "
+            "does, or from Python a function that calls it"
         )
     size, classes = _side(path, entry.shape[2:], config), class_names(config, path, known)
     output = _answering(session.get_outputs(), len(classes))
@@ -251,10 +283,10 @@ def _onnx_model(path: Path, config: LabelConfig, known: tuple[str, ...]) -> Outs
         said = session.run([output], {entry.name: padded.astype(np.float16) if half else padded})[0]
         return np.asarray(said)[: len(images)]
 
-    return OwnModel(str(path), call, _preprocess(size, config), config, classes, batch)
+    return OwnModel(str(path), call, _preprocess(size, config), config, classes, batch, path)
 
 
-def _side(path: Path, sides: Sequence[Any], config: LabelConfig) -> int:
+def _side(path: Path, sides: Sequence[Any], config: Asking) -> int:
     """Return the side of the square that a file takes, whose own height and width are numbers where they are fixed.
 
     Raises:
@@ -264,8 +296,8 @@ def _side(path: Path, sides: Sequence[Any], config: LabelConfig) -> int:
     asked = config.input.size if isinstance(config.input.size, int) else fixed[0] if fixed else _SIZE
     if len(set(fixed)) > 1:
         raise ConfigError(
-            f"'{path}' takes images of {fixed[0]} x {fixed[1]} pixels, and a model that labels takes squares: label from Python with "
-            "a function that calls it"
+            f"'{path}' takes images of {fixed[0]} x {fixed[1]} pixels, and a model that is asked takes squares: from Python, give a "
+            "function that calls it"
         )
     if fixed and fixed[0] != asked:
         raise ConfigError(
@@ -280,7 +312,7 @@ def _answering(outputs: Sequence[Any], classes: int) -> str:
     return str(next(fitting, outputs[0].name))
 
 
-def _own_network(model: Any, config: LabelConfig, known: tuple[str, ...]) -> OutsideModel:
+def _own_network(model: Any, config: Asking, known: tuple[str, ...]) -> OutsideModel:
     import torch
     from torch import nn
 
@@ -297,8 +329,8 @@ def _own_network(model: Any, config: LabelConfig, known: tuple[str, ...]) -> Out
         said = getattr(said, "logits", said)  # Hugging Face's outputs
         if isinstance(said, tuple | Mapping):
             raise ConfigError(
-                f"the model '{name}' gives a {type(said).__name__}, not an array of logits or probabilities (images, classes): label "
-                "with a function that picks it out"
+                f"the model '{name}' gives a {type(said).__name__}, not an array of logits or probabilities (images, classes): "
+                "give a function that picks it out"
             )
         return said.float().cpu().numpy() if isinstance(said, torch.Tensor) else np.asarray(said)
 
@@ -322,5 +354,5 @@ def _at_rest(model: Any) -> Iterator[None]:
             part.training = True
 
 
-def _preprocess(size: int, config: LabelConfig) -> Preprocess:
+def _preprocess(size: int, config: Asking) -> Preprocess:
     return Preprocess(size, config.input.mean, config.input.std)
