@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from datasets import load_dataset
 from PIL import Image
 
 from fallow.config import LABEL_FORMATS
 from fallow.data import open_source
 from fallow.export.labels import WRITERS, LabelSet, write_labels
+from fallow.export.labels.base import Files, folder_names
 from fallow.record.labels import COLUMNS, PoolLabels
 from tests.export.labels.pool import CLASSES, labeled_pool
 
@@ -158,6 +160,31 @@ def test_a_hugging_face_folder_names_files_that_are_in_it(labels: LabelSet, tmp_
     back = {pixels(folder / "train" / row["file_name"]): row["label"] for row in rows}
     assert back == by_pixels(labels, {**GIVEN, **ACCEPTED})
     assert (folder / "test" / "metadata.jsonl").is_file()
+
+
+@pytest.mark.parametrize("files", ["link", "copy"])
+def test_hugging_faces_own_loader_finds_the_same_labels(
+    labels: LabelSet, tmp_path: Path, files: Files
+) -> None:
+    (folder,) = write_labels(labels, tmp_path, ("huggingface",), files)
+    found = load_dataset("imagefolder", data_dir=str(folder), cache_dir=str(tmp_path / "cache"))
+    train = found["train"]
+    assert dict(zip(train["path"], train["label"], strict=True)) == {**GIVEN, **ACCEPTED}
+    back = {
+        np.asarray(image).tobytes(): label
+        for image, label in zip(train["image"], train["label"], strict=True)
+    }
+    assert back == by_pixels(labels, {**GIVEN, **ACCEPTED})
+    assert len(found["test"]) == sum(one.split == "test" for one in labels.given)
+
+
+def test_each_class_has_a_folder_of_its_own_and_inside() -> None:
+    names = folder_names(["a/b", "a_b", "a\\b", "Cat", "cat", "..", ".", "", "a_b_2", "cat & co"])
+    assert names["a_b"] == "a_b"
+    assert names["a_b_2"] == "a_b_2"
+    assert len({name.casefold() for name in names.values()}) == len(names)
+    assert all(name.strip(".") and not set(name) & set("/\\") for name in names.values())
+    assert names == folder_names(reversed(names))
 
 
 def test_images_that_are_no_files_are_written_as_files(labels: LabelSet, tmp_path: Path) -> None:

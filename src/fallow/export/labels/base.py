@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,9 +101,23 @@ def plain_name(id_: str) -> str:
     return "__".join(parts) or "image"
 
 
-def folder_name(label: str) -> str:
-    """Return a class name as the name of a folder."""
-    return label.replace("/", "_").replace("\\", "_").replace("\0", "_") or "_"
+def folder_names(classes: Iterable[str]) -> dict[str, str]:
+    """Return class -> the name of its folder: no two alike, also where a disk knows no capitals, and none that leads elsewhere."""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    # Names that can stand as they are come first, so that ``a_b`` keeps its own beside ``a/b``.
+    for name in sorted(set(classes), key=lambda name: (_plain(name) != name, name)):
+        folder, number = _plain(name), 2
+        while folder.casefold() in taken:
+            folder, number = f"{_plain(name)}_{number}", number + 1
+        taken.add(folder.casefold())
+        names[name] = folder
+    return names
+
+
+def _plain(name: str) -> str:
+    plain = name.replace("/", "_").replace("\\", "_").replace("\0", "_")
+    return plain if plain.strip(". ") else "_" * max(len(plain), 1)
 
 
 class Shelf:
