@@ -109,3 +109,43 @@ def test_the_map_can_be_walked_with_the_keyboard(tmp_path: Path) -> None:
     assert steps[-1] == "hidden"
     assert all(re.search(r"\.jpg", step) for step in steps[:4])
     assert steps[0] != steps[1] != steps[2] != steps[3]
+
+
+def test_the_map_zooms_and_pans_and_its_dots_keep_their_size(tmp_path: Path) -> None:
+    act = (
+        "const maps=[...d.querySelectorAll('.map')],m=maps[0],said=[];"
+        "const box=()=>maps.map(x=>x.getAttribute('viewBox')).join(';');"
+        "const dot=()=>Math.round(10*[...m.querySelectorAll('use')].map(u=>u.getBoundingClientRect())"
+        ".filter(r=>r.width)[0].width);"
+        "const hit=(x,y)=>{const r=m.getBoundingClientRect();"
+        "return {clientX:r.left+x*r.width,clientY:r.top+y*r.height,bubbles:true,pointerType:'mouse',pointerId:1}};"
+        "said.push(box(),dot());"
+        "m.dispatchEvent(new w.MouseEvent('dblclick',hit(.5,.5)));said.push(box(),dot());"
+        "m.dispatchEvent(new w.PointerEvent('pointerdown',hit(.5,.5)));"
+        "m.dispatchEvent(new w.PointerEvent('pointermove',hit(.6,.5)));"
+        "m.dispatchEvent(new w.PointerEvent('pointerup',hit(.6,.5)));said.push(box());"
+        "d.querySelector('.zoom [data-zoom=\"0\"]').click();said.push(box());"
+        "m.dispatchEvent(new w.WheelEvent('wheel',{...hit(.5,.5),deltaY:-100}));said.push(box());"
+        "m.dispatchEvent(new w.KeyboardEvent('keydown',{key:'+',bubbles:true}));said.push(box());"
+        "for(let i=0;i<30;i++)d.querySelector('.zoom [data-zoom=\"+\"]').click();said.push(box());"
+        "said.push(d.querySelector('.zoom [data-zoom=\"+\"]').disabled);"
+        "return said.join('|')"
+    )
+    said = framed([render(complete(points=80))], tmp_path, 1280, act).strip().split("|")
+    whole, size, twice, size_then, moved, again, scrolled, keyed, most, disabled = said
+
+    def parts(text: str) -> list[float]:
+        first, *others = text.split(";")
+        assert all(other == first for other in others), "both maps show the same part"
+        return [float(v) for v in first.split(" ")]
+
+    x, y, wide, high = parts(whole)
+    assert (x, y) == (0, 0)
+    assert parts(twice) == pytest.approx([wide / 4, high / 4, wide / 2, high / 2], abs=2)
+    assert abs(int(size) - int(size_then)) <= 2
+    assert parts(moved)[0] == pytest.approx(wide / 4 - wide / 20, abs=1)
+    assert again == whole
+    assert scrolled == whole, "the wheel alone scrolls the page"
+    assert parts(keyed)[2] < wide
+    assert parts(most)[2] == pytest.approx(wide / 20)
+    assert disabled == "true"
