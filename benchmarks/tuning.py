@@ -3,8 +3,8 @@
     python benchmarks/tuning.py SUITE --data DIR [--seeds 0-4] [--only fashion] [--variants default,picks 3]
 
 Suites: ``values`` (one value changed at a time, 4 labels a class; ``reach`` caps each transform where it was measured to carry
-images out of their class), ``search`` (20 labels a class: the default, and what the fold's own search takes). All are the
-refit on all labels of a draw, with pinned steps, scored on its development test split. Cells that are in
+images out of their class), ``search`` (20 labels a class: the default, and what the fold's own search takes), ``steps`` (shorter
+and longer lessons: would patience have anything to wait for?). All are the refit on all labels of a draw, with pinned steps, scored on its development test split. Cells that are in
 ``results/tuning.jsonl`` already are skipped.
 """
 
@@ -33,11 +33,19 @@ VALUES: dict[str, dict[str, Any]] = {
     "lr 0.0005": {LR: 5e-4},
     "lr 0.006": {LR: 6e-3},
     "decay 0.5": {DECAY: 0.5},
+    "steps 75": {"optimization.steps": 75},
+    "steps 150": {"optimization.steps": 150},
     "steps 600": {"optimization.steps": 600},
+    "steps 1200": {"optimization.steps": 1200},
     "reach": {},
 }
 SEARCH = ("default", "search")
-SUITES: dict[str, tuple[tuple[str, ...], int]] = {"values": (tuple(VALUES), 4), "search": (SEARCH, 20)}
+PATIENCE = ("steps 75", "steps 150", "default", "steps 600", "steps 1200")
+SUITES: dict[str, tuple[tuple[str, ...], int]] = {
+    "values": (tuple(VALUES), 4),
+    "search": (SEARCH, 20),
+    "steps": (PATIENCE, 4),
+}
 SEARCH_STEPS = 200
 _TRESPASS = 0.1
 
