@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import fallow
 from fallow.config import TrainConfig
 from fallow.record import note_elapsed
 from fallow.report import LiveLadder
-from fallow.verbs.runs import at_work, open_run
+from fallow.verbs.runs import Call
 from tests.photos import photos, put, tiny
 from tests.verbs.conftest import quick
 
@@ -150,20 +151,19 @@ def test_screen_and_budget_count_from_the_same_moment(
 ) -> None:
     monkeypatch.setattr("fallow.verbs.runs.process_age", lambda: 40.0)
     data = photos(tmp_path / "data")
-    run, asked = open_run("train", TrainConfig, data, {"out": tmp_path / "run"}, False)
-    note_elapsed(run.path, "plan", 60.0)  # by the run that this one goes on from
-    with at_work(
+    call = Call(
         "train",
         TrainConfig,
-        run,
-        asked,
         data,
         {},
-        resume=True,
+        resume=False,
         show="nothing",
         from_process_start=True,
         left=lambda run, where: "",
-    ) as work:
+    )
+    run, asked = call.open({"out": tmp_path / "run"})
+    note_elapsed(run.path, "plan", 60.0)  # by the run that this one goes on from
+    with replace(call, resume=True).work(run, asked) as work:
         assert 100 <= work.clock.elapsed < 110
         assert "1 min 4" in work.screen._now()[1].plain
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 Auto = Literal["auto"]
@@ -40,13 +40,14 @@ class Section(BaseModel):
         return value
 
 
-def check_weights(file: Path) -> None:
-    """Make sure that ``file`` can be a file of weights.
-
-    Raises:
-        ValueError: It is not there, or of an unknown type.
-    """
-    if not file.is_file():
+def _readable(file: Path | None) -> Path | None:
+    """Make sure that ``file`` can be a file of weights."""
+    if file is not None and not file.is_file():
         raise ValueError("there is no such file; give a .safetensors, .pt or .pth file")
-    if file.suffix not in WEIGHTS_SUFFIXES:
+    if file is not None and file.suffix not in WEIGHTS_SUFFIXES:
         raise ValueError("its type is unknown; give a .safetensors, .pt or .pth file")
+    return file
+
+
+WeightsFile = Annotated[Path | None, AfterValidator(_readable)]
+"""A file of weights that is there."""

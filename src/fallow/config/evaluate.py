@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from fallow.config.base import Auto, Section, check_weights
+from fallow.config.base import Auto, Section, WeightsFile
 from fallow.config.names import check_name, listed
 
 QUICK = ("knn", "linear", "low-shot", "clusters", "retrieval")
@@ -35,7 +35,7 @@ class FeaturesConfig(Section):
         "auto",
         description="Side in pixels that the network sees. auto: its own, or by image size and device.",
     )
-    weights: Path | None = Field(
+    weights: WeightsFile = Field(
         None, description="File with the weights of the first backbone (.safetensors, .pt, .pth)."
     )
     images: Annotated[int, Field(ge=10)] = Field(
@@ -60,13 +60,6 @@ class FeaturesConfig(Section):
     def _probe(cls, value: str) -> str:
         for name in listed(value):
             check_name(name, "a protocol", (*GROUPS, *PROTOCOLS))
-        return value
-
-    @field_validator("weights")
-    @classmethod
-    def _weights(cls, value: Path | None) -> Path | None:
-        if value is not None:
-            check_weights(value)
         return value
 
     @property

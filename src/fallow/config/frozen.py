@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from fallow.config.base import Auto, Section, check_weights
+from fallow.config.base import Auto, Section, WeightsFile
 
 View = Literal["none", "flip", "turns"]
 
@@ -21,7 +21,7 @@ class EmbedConfig(Section):
         "joined by `+`. "
         "auto: what is at hand, by image size; on small gray images the pixels vote too.",
     )
-    weights: Path | None = Field(
+    weights: WeightsFile = Field(
         None, description="File with the backbone's weights (.safetensors, .pt, .pth), loaded strictly."
     )
     size: Annotated[int, Field(ge=8, le=1024)] | Auto = Field(
@@ -46,7 +46,6 @@ class EmbedConfig(Section):
     def _weights(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         if value is None:
             return None
-        check_weights(value)
         parts = [part.strip() for part in str(info.data.get("backbone", "auto")).split("+")]
         if "pixels" in parts:
             raise ValueError("the backbone 'pixels' has no weights; leave them out, or take another backbone")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from fallow.config.base import Auto, Section, check_weights
+from fallow.config.base import Auto, Section, WeightsFile
 from fallow.config.frozen import View
 
 
@@ -18,7 +18,7 @@ class GalleryConfig(Section):
         "auto",
         description="A timm model, torchvision/NAME, pixels, or the folder of a run; several joined by +. auto: as `fallow train` has it.",
     )
-    weights: Path | None = Field(None, description="File with the model's weights (.safetensors, .pt, .pth).")
+    weights: WeightsFile = Field(None, description="File with the model's weights (.safetensors, .pt, .pth).")
     size: Annotated[int, Field(ge=8, le=1024)] | Auto = Field(
         "auto", description="Side in pixels that the model sees. auto: its own, or by image size and device."
     )
@@ -37,13 +37,6 @@ class GalleryConfig(Section):
     out: Path | None = Field(
         None, description="A new or empty folder for what is made. Default: a new one in runs/."
     )
-
-    @field_validator("weights")
-    @classmethod
-    def _weights(cls, value: Path | None) -> Path | None:
-        if value is not None:
-            check_weights(value)
-        return value
 
 
 class LookupConfig(Section):

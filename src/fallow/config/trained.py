@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from fallow.config.base import Auto, Section, check_weights
+from fallow.config.base import Auto, Section, WeightsFile
 from fallow.config.names import RUNG_METHODS, check_name
 
 _SMALL_NET = "small_resnet_"
@@ -49,7 +48,7 @@ class BackboneConfig(Section):
 class LearnerConfig(Section):
     """Where a network starts, whatever it is called by."""
 
-    weights: Path | None = Field(
+    weights: WeightsFile = Field(
         None, description="File with the weights to start from (.safetensors, .pt, .pth), loaded strictly."
     )
     size: Annotated[int, Field(ge=8, le=1024)] | Auto = Field(
@@ -60,13 +59,6 @@ class LearnerConfig(Section):
         description="What training starts from: pretrained weights, or scratch (random ones). "
         "auto: pretrained where there are weights for such images.",
     )
-
-    @field_validator("weights")
-    @classmethod
-    def _weights(cls, value: Path | None) -> Path | None:
-        if value is not None:
-            check_weights(value)
-        return value
 
     @field_validator("init")
     @classmethod

@@ -13,7 +13,7 @@ from fallow.record import RunDir, read_json
 from fallow.types import JsonObject
 from fallow.verbs.models import check_there, names_and_objects
 from fallow.verbs.predict import model_at
-from fallow.verbs.runs import Show, asked_for, at_work, check_show, open_run
+from fallow.verbs.runs import Call, Show, asked_for
 
 if TYPE_CHECKING:
     from fallow.export import Deployed
@@ -99,7 +99,8 @@ def distill(
     Raises:
         FallowError: Something given cannot be used; the message says what and what to do.
     """
-    check_show(show)
+    others = {"unlabeled": unlabeled, "val": val, "test": test}
+    call = Call("distill", DistillConfig, data, others, resume, show, from_process_start, _left)
     names, objects = names_and_objects(teacher)
     given = asked_for(
         DistillConfig, config, {**options, **({"teacher": ",".join(names)} if names else {})}, set
@@ -108,24 +109,12 @@ def distill(
     if not (settings.teachers or objects or resume):
         raise ConfigError(_NO_TEACHER)
     check_there(settings.teachers)
-    run, request = open_run("distill", DistillConfig, data, given, resume)
+    run, request = call.open(given)
     done = run.path / "distill.json"
     if resume and done.is_file():
         run.release()
         return Distilled(run, read_json(done))
-    others = {"unlabeled": unlabeled, "val": val, "test": test}
-    with at_work(
-        "distill",
-        DistillConfig,
-        run,
-        request,
-        data,
-        others,
-        resume=resume,
-        show=show,
-        from_process_start=from_process_start,
-        left=_left,
-    ) as work:
+    with call.work(run, request) as work:
         from fallow.study.distilling import Distilling
 
         teachers = [*work.config.teachers, *objects]

@@ -12,7 +12,7 @@ from fallow.record import RunDir, read_json, write_json
 from fallow.record.labels import LabelSummary, PoolLabels
 from fallow.types import JsonObject
 from fallow.verbs.models import names_and_objects
-from fallow.verbs.runs import Show, Work, asked_for, at_work, check_alone, check_show, open_run, source_of
+from fallow.verbs.runs import Call, Show, Work, asked_for, check_alone, source_of
 from fallow.verbs.share import answer_share, company_of, pixel_scale
 
 if TYPE_CHECKING:
@@ -171,11 +171,11 @@ def label(
     Raises:
         FallowError: Something given cannot be used; the message says what and what to do.
     """
-    check_show(show)
+    others = {"unlabeled": unlabeled, "val": val, "test": test}
+    call = Call("label", LabelConfig, data, others, resume, show, from_process_start, _left)
     names, objects = names_and_objects(model)
     asked = {**options, **({"model": ",".join(names)} if names else {})}
     given = asked_for(LabelConfig, config, asked, set)
-    others = {"unlabeled": unlabeled, "val": val, "test": test}
     settings = build(LabelConfig, given, "the options")
     if settings.rounds > 1 and _models(settings, objects):
         raise ConfigError(
@@ -185,24 +185,13 @@ def label(
     company = _company(settings, objects, resume)
     if company.rank:
         return _share(company, data, others, objects)
-    run, request = open_run("label", LabelConfig, data, given, resume, alone=False)
+    run, request = call.open(given, alone=False)
     company.run = run.path
     if resume and (run.path / _SUMMARY).is_file():
         run.release()
         return load_labels(run.path, source_of(data, others))
     with (
-        at_work(
-            "label",
-            LabelConfig,
-            run,
-            request,
-            data,
-            others,
-            resume=resume,
-            show=show,
-            from_process_start=from_process_start,
-            left=_left,
-        ) as work,
+        call.work(run, request) as work,
         company.leading(),
     ):
         return _label(work, _models(work.config, objects), company)

@@ -11,7 +11,7 @@ from fallow.errors import RunError
 from fallow.record import DecisionLog, Interval, RunDir, read_json
 from fallow.record.pretrained import PretrainRecord
 from fallow.types import JsonObject
-from fallow.verbs.runs import Show, asked_for, at_work, check_show, open_run, own_backbone
+from fallow.verbs.runs import Call, Show, asked_for, own_backbone
 
 if TYPE_CHECKING:
     from torch import nn
@@ -132,25 +132,14 @@ def pretrain(
     Raises:
         FallowError: Something given cannot be used; the message says what and what to do.
     """
-    check_show(show)
+    others = {"unlabeled": unlabeled, "val": val, "test": test}
+    call = Call("pretrain", PretrainConfig, data, others, resume, show, from_process_start, _left)
     given = asked_for(PretrainConfig, config, options, set)
-    run, request = open_run("pretrain", PretrainConfig, data, given, resume)
+    run, request = call.open(given)
     if resume and run.pretrained.is_file():
         run.release()
         return load_pretrained(run.path)
-    others = {"unlabeled": unlabeled, "val": val, "test": test}
-    with at_work(
-        "pretrain",
-        PretrainConfig,
-        run,
-        request,
-        data,
-        others,
-        resume=resume,
-        show=show,
-        from_process_start=from_process_start,
-        left=_left,
-    ) as work:
+    with call.work(run, request) as work:
         from fallow.study.pretraining import Pretraining
 
         own = own_backbone(model, work.config.network.size, 'network={"backbone": "resnet18"}')

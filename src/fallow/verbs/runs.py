@@ -98,63 +98,81 @@ class Work(Generic[C]):
     named: str
 
 
-@contextmanager
-def at_work(
-    verb: str,
-    model: type[C],
-    run: RunDir,
-    request: Mapping[str, Any],
-    data: Any,
-    others: Mapping[str, Any],
-    *,
-    resume: bool,
-    show: Show,
-    from_process_start: bool,
-    left: Callable[[RunDir, str], str],
-) -> Iterator[Work[C]]:
-    """Yield what a verb works with. Release the run at the end; say how to go on where it is stopped; remove it where nothing
-    was computed.
+@dataclass(frozen=True)
+class Call(Generic[C]):
+    """How a verb that makes a run was called.
 
-    Args:
+    Attributes:
         verb: The command.
         model: Its config.
-        run: From `open_run`, as is ``request``.
-        request: What was asked of it.
         data: What it works on.
         others: More of it, for arrays and data sets: ``unlabeled``, ``val``, ``test``; None where there is none.
-        resume: It was there before.
+        resume: Go on with the run in ``out``.
         show: What is told while it runs.
         from_process_start: Let the budget count from the start of the process.
         left: Says what a run that was stopped has left, from the run and its quoted path.
+
+    Raises:
+        ConfigError: There is no such way to tell what goes on.
     """
-    from fallow.report import LiveLadder
 
-    try:
-        settings = build(model, request["config"], "the options")
-        before = elapsed_before(run.path)
+    verb: str
+    model: type[C]
+    data: Any
+    others: Mapping[str, Any]
+    resume: bool
+    show: Show
+    from_process_start: bool
+    left: Callable[[RunDir, str], str]
 
-        def used() -> float:
-            return before + (process_age() if from_process_start else 0.0)
+    def __post_init__(self) -> None:
+        """Check what is not checked by the config."""
+        check_show(self.show)
 
-        with LiveLadder(
-            enabled=show == "auto",
-            lines=show != "nothing",
-            budget_seconds=settings.seconds,
-            already=used(),
-        ) as screen:
-            screen.stage("start")  # the networks' libraries are loaded: seconds, a minute on a busy machine
-            from fallow.study import Clock
+    def open(self, given: dict[str, Any], *, alone: bool = True) -> tuple[RunDir, dict[str, Any]]:
+        """Return the run and what was asked of it, as `open_run` does."""
+        return open_run(self.verb, self.model, self.data, given, self.resume, alone=alone)
 
-            clock = Clock(settings.seconds, used())
-            yield Work(run, settings, clock, source_of(data, others), screen, str(request["data"]))
-    except BaseException as error:
-        if not resume:
-            _clean(run, error)
-        if isinstance(error, KeyboardInterrupt):
-            raise KeyboardInterrupt(_kept(run, data, verb, left)) from None
-        raise
-    finally:
-        run.release()
+    @contextmanager
+    def work(self, run: RunDir, request: Mapping[str, Any]) -> Iterator[Work[C]]:
+        """Yield what the verb works with. Release the run at the end; say how to go on where it is stopped; remove it where nothing
+        was computed.
+
+        Args:
+            run: From `open`, as is ``request``.
+            request: What was asked of it.
+        """
+        from fallow.report import LiveLadder
+
+        try:
+            settings = build(self.model, request["config"], "the options")
+            before = elapsed_before(run.path)
+
+            def used() -> float:
+                return before + (process_age() if self.from_process_start else 0.0)
+
+            with LiveLadder(
+                enabled=self.show == "auto",
+                lines=self.show != "nothing",
+                budget_seconds=settings.seconds,
+                already=used(),
+            ) as screen:
+                screen.stage(
+                    "start"
+                )  # the networks' libraries are loaded: seconds, a minute on a busy machine
+                from fallow.study import Clock
+
+                clock = Clock(settings.seconds, used())
+                source = source_of(self.data, self.others)
+                yield Work(run, settings, clock, source, screen, str(request["data"]))
+        except BaseException as error:
+            if not self.resume:
+                _clean(run, error)
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(_kept(run, self.data, self.verb, self.left)) from None
+            raise
+        finally:
+            run.release()
 
 
 def _kept(run: RunDir, data: Any, verb: str, left: Callable[[RunDir, str], str]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fallow.config import TrainConfig, merge
 from fallow.record import RunDir
 from fallow.verbs.result import Result, load
-from fallow.verbs.runs import Show, asked_for, at_work, check_show, open_run, own_backbone, with_extra
+from fallow.verbs.runs import Call, Show, asked_for, own_backbone, with_extra
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,27 +66,16 @@ def train(
     Raises:
         FallowError: Something given cannot be used; the message says what and what to do.
     """
-    check_show(show)
+    others = {"unlabeled": unlabeled, "val": val, "test": test}
+    call = Call("train", TrainConfig, data, others, resume, show, from_process_start, _left)
     if isinstance(extra, str | Path | Mapping):
         options, extra = {**options, "extra": extra if isinstance(extra, Mapping) else {"data": extra}}, None
     given = asked_for(TrainConfig, config, options, set, over=_over)
-    run, request = open_run("train", TrainConfig, data, given, resume)
+    run, request = call.open(given)
     if resume and run.result.is_file():
         run.release()
         return load(run.path)
-    others = {"unlabeled": unlabeled, "val": val, "test": test}
-    with at_work(
-        "train",
-        TrainConfig,
-        run,
-        request,
-        data,
-        others,
-        resume=resume,
-        show=show,
-        from_process_start=from_process_start,
-        left=_left,
-    ) as work:
+    with call.work(run, request) as work:
         from fallow.study import Study
 
         beside = work.config.extra.data if extra is None else extra
