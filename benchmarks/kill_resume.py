@@ -4,7 +4,7 @@
 
 Runs ``fallow train`` on digits (4 labels a class, 150 unlabeled images, pinned steps) twice without a disturbance, and compares
 the two. Then runs it ten times more (rows that are in the results already are skipped), each killed with SIGKILL at a random moment of every phase: while it reads, while it
-embeds, in each of the six rungs, and after them; after each kill it goes on with ``--resume`` (or the same command, where the
+embeds, in each of the seven rungs, and after them; after each kill it goes on with ``--resume`` (or the same command, where the
 kill came before there was a run to go on with). Compared with the undisturbed run: ``result.json`` without times (figures and
 choice), every decision, the out-of-fold posteriors and the refitted tensors of all rungs, and the model's tensors and ONNX file, to the bit.
 
