@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,7 +132,7 @@ def ask(
     return Taught(np.asarray(probs / probs.sum(1, keepdims=True), np.float32), features, tuple(found))
 
 
-def _answers(teacher: OutsideModel, images: ImageSet, watch: Any) -> Array:
+def _answers(teacher: OutsideModel, images: ImageSet, watch: Callable[[int], None]) -> Array:
     rows = []
     for row in teacher.answers(images):
         rows.append(row)
@@ -140,7 +140,7 @@ def _answers(teacher: OutsideModel, images: ImageSet, watch: Any) -> Array:
     return np.stack(rows)
 
 
-def _with_features(teacher: RunModel, images: ImageSet, watch: Any) -> tuple[Array, Array]:
+def _with_features(teacher: RunModel, images: ImageSet, watch: Callable[[int], None]) -> tuple[Array, Array]:
     probs, features = [], []
     for _, said in teacher.deployed.answers(images.ids, images.read, (PROBS, FEATURES)):
         assert said is not None  # the audit has read every image
