@@ -22,7 +22,8 @@ class offsets of 0.3 had a lower log-loss on the pool's true labels than 0.5 and
 _STRANGE_SLOPE = 0.4
 """The slope that a model from elsewhere is believed to have: networks are as a rule too sure of themselves (Guo et al. 2017, arXiv
 1706.04599), and few labels cannot show it. In drawn worlds of models 1, 2, 3 and 6 times too sure, with 4 to 50 held-out labels, 99.9,
-99.9, 99.6 and 94 % of the intervals held the precision that came out; with a slope of 1, 99, 94, 82 and 37 %."""
+99.9, 99.6 and 94 % of the intervals held the precision that came out; with a slope of 1, 99, 94, 82 and 37 %. Of 90 real networks, at 10 to
+100 held-out labels, 244 of 257 held it and 10 were too high; with a slope of 1, 244 of 262 and 18."""
 _LEAST_GAIN, _MOST_GAIN = 0.75, 3.0
 """Error falls with the number of labels as a power between these two, in what the interval allows for; the estimate takes 1.
 Figures held out come from models that learned from a part of the labels only, and are worse than the final ones."""
