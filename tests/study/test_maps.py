@@ -233,7 +233,9 @@ def test_only_views_that_were_asked_for_are_pinned_for_other_data(
 ) -> None:
     ctx = study(data, tmp_path, views)
     loop_of(Fit.of(ctx, None, joint=False))
-    text = config_text(ctx.config, ctx.decisions, "these", ctx.plan, {}, {}, followed_maps(ctx), {})
+    text = config_text(
+        ctx.config, ctx.decisions, "these", ctx.plan, {}, {}, followed_maps(ctx), {}, ("probe", "finetune")
+    )
     written = build(TrainConfig, yaml.safe_load(text))
     assert followed(written, "others").network.views == views
     assert not followed(written, "others").replay.maps
