@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import Dataset
 
 import fallow
-from fallow.config import TrainConfig
+from fallow.config import LabelConfig, TrainConfig
+from fallow.errors import ConfigError
 from fallow.record import note_elapsed
 from fallow.report import LiveLadder
 from fallow.verbs.runs import Call
@@ -188,3 +190,16 @@ def test_what_python_code_gets_wrong_is_said_and_leaves_no_run(
     with pytest.raises(fallow.FallowError, match=said):
         quick(data, tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_with_what_was_given_to_it_as_an_object_and_not_without(tmp_path: Path) -> None:
+    data, out = photos(tmp_path / "data"), {"out": tmp_path / "run"}
+    left, model = (lambda run, where: ""), [nn.Linear(2, 2)]
+    call = Call("label", LabelConfig, data, {}, False, "nothing", False, left, {"model": model})
+    call.open(out)[0].release()
+    for given in ({}, {"model": [nn.Identity()]}, {"model": [*model, *model]}):
+        with pytest.raises(ConfigError, match="was started with Linear of your program as model="):
+            replace(call, resume=True, objects=given).open(out)
+    with pytest.raises(ConfigError, match="was started with nothing of your program as extra="):
+        replace(call, resume=True, objects={"model": model, "extra": [0]}).open(out)
+    replace(call, resume=True).open(out)[0].release()

@@ -100,8 +100,9 @@ def distill(
         FallowError: Something given cannot be used; the message says what and what to do.
     """
     others = {"unlabeled": unlabeled, "val": val, "test": test}
-    call = Call("distill", DistillConfig, data, others, resume, show, from_process_start, _left)
     names, objects = names_and_objects(teacher)
+    own = {"teacher": objects}
+    call = Call("distill", DistillConfig, data, others, resume, show, from_process_start, _left, own)
     given = asked_for(
         DistillConfig, config, {**options, **({"teacher": ",".join(names)} if names else {})}, set
     )
@@ -118,8 +119,6 @@ def distill(
         from fallow.study.distilling import Distilling
 
         teachers = [*work.config.teachers, *objects]
-        if not teachers:  # a run that goes on, whose teacher was an object of Python
-            raise ConfigError(_NO_TEACHER)
         job = Distilling(
             work.source, teachers, work.config, run, work.clock, screen=work.screen, named=work.named
         )

@@ -172,8 +172,9 @@ def label(
         FallowError: Something given cannot be used; the message says what and what to do.
     """
     others = {"unlabeled": unlabeled, "val": val, "test": test}
-    call = Call("label", LabelConfig, data, others, resume, show, from_process_start, _left)
     names, objects = names_and_objects(model)
+    own = {"model": objects}
+    call = Call("label", LabelConfig, data, others, resume, show, from_process_start, _left, own)
     asked = {**options, **({"model": ",".join(names)} if names else {})}
     given = asked_for(LabelConfig, config, asked, set)
     settings = build(LabelConfig, given, "the options")

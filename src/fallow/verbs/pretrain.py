@@ -133,7 +133,8 @@ def pretrain(
         FallowError: Something given cannot be used; the message says what and what to do.
     """
     others = {"unlabeled": unlabeled, "val": val, "test": test}
-    call = Call("pretrain", PretrainConfig, data, others, resume, show, from_process_start, _left)
+    objects = {"model": [] if model is None else [model]}
+    call = Call("pretrain", PretrainConfig, data, others, resume, show, from_process_start, _left, objects)
     given = asked_for(PretrainConfig, config, options, set)
     run, request = call.open(given)
     if resume and run.pretrained.is_file():

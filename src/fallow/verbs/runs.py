@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
@@ -111,6 +111,8 @@ class Call(Generic[C]):
         show: What is told while it runs.
         from_process_start: Let the budget count from the start of the process.
         left: Says what a run that was stopped has left, from the run and its quoted path.
+        objects: What else was given that lives in the memory of this process, by the parameter that takes it: networks, data. No
+            config can name it, and a run that goes on needs it again.
 
     Raises:
         ConfigError: There is no such way to tell what goes on.
@@ -124,6 +126,7 @@ class Call(Generic[C]):
     show: Show
     from_process_start: bool
     left: Callable[[RunDir, str], str]
+    objects: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check what is not checked by the config."""
@@ -131,7 +134,8 @@ class Call(Generic[C]):
 
     def open(self, given: dict[str, Any], *, alone: bool = True) -> tuple[RunDir, dict[str, Any]]:
         """Return the run and what was asked of it, as `open_run` does."""
-        return open_run(self.verb, self.model, self.data, given, self.resume, alone=alone)
+        kinds = {name: [type(one).__name__ for one in some] for name, some in self.objects.items() if some}
+        return open_run(self.verb, self.model, self.data, given, self.resume, alone=alone, objects=kinds)
 
     @contextmanager
     def work(self, run: RunDir, request: Mapping[str, Any]) -> Iterator[Work[C]]:
@@ -186,7 +190,14 @@ def _kept(run: RunDir, data: Any, verb: str, left: Callable[[RunDir, str], str])
 
 
 def open_run(
-    verb: str, model: type[RunConfig], data: Any, given: dict[str, Any], resume: bool, *, alone: bool = True
+    verb: str,
+    model: type[RunConfig],
+    data: Any,
+    given: dict[str, Any],
+    resume: bool,
+    *,
+    alone: bool = True,
+    objects: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[RunDir, dict[str, Any]]:
     """Make the run directory, or find the one to go on with, and return what was asked of it.
 
@@ -197,6 +208,7 @@ def open_run(
         given: What was asked for now.
         resume: Go on with the run in ``out``.
         alone: Refuse to be one of several processes.
+        objects: Kinds of what was given as objects of Python, by parameter.
 
     Raises:
         ConfigError: An option is wrong, or differs from those of the run to go on with, or this process is one of several.
@@ -207,14 +219,14 @@ def open_run(
         check_alone(verb)
     asked = settings.model_dump(mode="json", exclude_unset=True)
     if resume:
-        return _going_on(verb, settings, asked, data)
+        return _going_on(verb, settings, asked, data, objects or {})
     shown = str(data) if isinstance(data, str | Path) else type(data).__name__
     if isinstance(data, str | Path) and not Path(data).exists():
         from fallow.data import open_source
 
         open_source(data)  # says what is wrong, before a directory is made
     run = RunDir.create(settings.out or fresh_run())
-    request = {"verb": verb, "data": shown, "config": asked}
+    request = {"verb": verb, "data": shown, "config": asked, "objects": objects or {}}
     if isinstance(data, str | Path):
         request["path"] = str(Path(data).resolve())  # a run may go on from another folder
     try:
@@ -227,7 +239,7 @@ def open_run(
 
 
 def _going_on(
-    verb: str, settings: RunConfig, asked: dict[str, Any], data: Any
+    verb: str, settings: RunConfig, asked: dict[str, Any], data: Any, objects: Mapping[str, Sequence[str]]
 ) -> tuple[RunDir, dict[str, Any]]:
     out = settings.out
     if out is None:
@@ -251,6 +263,13 @@ def _going_on(
         raise ConfigError(
             f"the run '{out}' was started on '{request['data']}', not on '{data}': give the same data"
         )
+    before = request.get("objects", {})
+    for name in [*before, *(name for name in objects if name not in before)]:
+        if list(objects.get(name, ())) != before.get(name, []):
+            was = " and ".join(before.get(name, [])) or "nothing"
+            raise ConfigError(
+                f"the run '{out}' was started with {was} of your program as {name}=, which no file holds: give the same to go on"
+            )
     return run, request
 
 

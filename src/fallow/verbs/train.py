@@ -67,9 +67,10 @@ def train(
         FallowError: Something given cannot be used; the message says what and what to do.
     """
     others = {"unlabeled": unlabeled, "val": val, "test": test}
-    call = Call("train", TrainConfig, data, others, resume, show, from_process_start, _left)
     if isinstance(extra, str | Path | Mapping):
         options, extra = {**options, "extra": extra if isinstance(extra, Mapping) else {"data": extra}}, None
+    objects = {name: [one] for name, one in (("model", model), ("extra", extra)) if one is not None}
+    call = Call("train", TrainConfig, data, others, resume, show, from_process_start, _left, objects)
     given = asked_for(TrainConfig, config, options, set, over=_over)
     run, request = call.open(given)
     if resume and run.result.is_file():

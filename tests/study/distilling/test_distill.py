@@ -271,7 +271,7 @@ def test_a_run_whose_teacher_lived_in_memory_goes_on_when_it_is_given_again(
         distill(here, "memory-stopped", **options)
     monkeypatch.undo()
     monkeypatch.setenv("FALLOW_CACHE", str(here / "cache"))
-    with pytest.raises(ConfigError, match="a teacher is needed"):
+    with pytest.raises(ConfigError, match="started with Linear of your program as teacher="):
         distill(here, "memory-stopped", resume=True, teacher=None)
     distill(here, "memory-stopped", resume=True, **options)
     assert_same(whole.path, here / "memory-stopped")
