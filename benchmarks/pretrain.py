@@ -101,6 +101,7 @@ def cell(
     order = np.random.default_rng(seed).permutation(len(images.test))[:TESTED]
     queries, truth = images_of([images.test[i] for i in order])
     row: dict[str, Any] = {"images": len(learned), "judged": len(queries), "batch": batch}
+    row["threads"] = torch.get_num_threads()
     if method == "pixels":
         flat = [x.reshape(len(x), -1).astype(np.float32) / 255 for x in (learned, queries)]
         return row | judged(flat[0], y, flat[1], truth)
