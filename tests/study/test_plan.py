@@ -73,6 +73,18 @@ def test_some_of_the_pool_takes_part_however_short_the_time(
     assert made.value == {"views": "none", "pool": 100}
 
 
+@pytest.mark.parametrize("pool", ["none", "embedded already"])
+def test_a_pool_that_takes_no_time_is_no_matter_of_time(
+    data: StudyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pool: str
+) -> None:
+    at_rate(monkeypatch, 1.0)
+    if pool == "none":
+        data = replace(data, pool_ids=())
+    spaces = bank(tmp_path / "cache")
+    spaces.pooled(spaces.space("own", 8, "none"), data.images(data.pool_ids))
+    assert plan_spaces(data, spaces, Clock(5.0), DecisionLog()).pool == len(data.pool_ids)
+
+
 def test_reading_takes_its_time_beside_the_network(
     data: StudyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -219,11 +219,11 @@ class _Load:
         def missing(ids: tuple[str, ...]) -> int:
             return embedder.missing(data.images(ids).pixel_hashes, "none")[0]
 
-        left = share - each * missing((*data.labeled_ids, *data.extra_ids, *data.test_ids))
+        left = max(share - each * missing((*data.labeled_ids, *data.extra_ids, *data.test_ids)), 0.0)
         for part in np.array_split(order, max(1, min(_PARTS, whole))):
             cost = each * missing(tuple(data.pool_ids[i] for i in part))
             if cost > left:
-                taken += int(len(part) * max(left, 0.0) / cost)
+                taken += int(len(part) * left / cost)
                 break
             left, taken = left - cost, taken + len(part)
         least = max(_LEAST_POOL, _LEAST_POOL_A_CLASS * len(data.classes))
