@@ -135,6 +135,22 @@ def test_the_weight_can_be_pinned(folders: dict[str, Path]) -> None:
     assert made.pinned
 
 
+def test_a_rung_that_was_asked_for_and_has_no_images_is_skipped_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasten(monkeypatch, tmp_path / "cache")
+    data = write_digits(tmp_path / "data", labels=6, pool=0, test=0, classes=(0, 1))
+    train(data, tmp_path / "run", rungs="probe,blend,propagate")
+    found = figures(tmp_path / "run")
+    assert [rung["rung"] for rung in found["rungs"]] == ["probe"]
+    assert found["notes"][:2] == [
+        "blend was skipped: it learns from labeled images of another origin (--extra DATA), and there are none.",
+        "propagate was skipped: it learns from unlabeled images, and there are none.",
+    ]
+    train(data, tmp_path / "unasked", rungs="auto")
+    assert "there are none" not in " ".join(figures(tmp_path / "unasked")["notes"])
+
+
 def test_a_run_with_extra_images_goes_on_and_is_done_again_with_the_same_ones_only(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,6 +120,7 @@ class Study:
         self.pace = Pace(self.clock, ctx, embedding, image_seconds(ctx))
         self._write_decisions()
         self.names = tuple(n for n in self.config.rung_names if self._possible(ctx, RUNGS[n]))
+        self._tell_of_impossible(ctx)
         best: RungName | None = None
         for index, name in enumerate(self.names, start=1):
             if RUNGS[name].needs and not set(RUNGS[name].needs) & set(self.finals):
@@ -150,6 +151,15 @@ class Study:
         pool, extra = ctx.data.pool_ids or not rung.info.needs_pool, ctx.data.extra_ids
         wanted = self.config.rungs != "auto" or self.judge.network == "scratch" or not rung.info.from_scratch
         return bool(pool) and bool(extra or not rung.info.needs_extra) and wanted
+
+    def _tell_of_impossible(self, ctx: RungContext) -> None:
+        """Say why a rung that was asked for is not climbed."""
+        for name in self.config.rung_names if self.config.rungs != "auto" else ():
+            lacks = "unlabeled images" if RUNGS[name].info.needs_pool and not ctx.data.pool_ids else ""
+            if not lacks and RUNGS[name].info.needs_extra and not ctx.data.extra_ids:
+                lacks = "labeled images of another origin (--extra DATA)"
+            if lacks:
+                self._tell(f"{name} was skipped: it learns from {lacks}, and there are none.")
 
     def prepare(self) -> RungContext:
         """Read the data, plan what is embedded and return what rungs look at; nothing is fitted yet."""
