@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import fallow
-from fallow.study.probing import model_folder
-from fallow.verbs.predict import as_csv, as_json, model_at, predict_images
+from fallow.export import model_at
+from fallow.study.probing import trained_folder
+from fallow.verbs.predict import as_csv, as_json, predict_images
 from tests.photos import put, tiny
 
 
@@ -22,7 +23,7 @@ def test_the_verb_gives_what_the_result_gives(trained: fallow.Result) -> None:
 
 def test_the_path_that_a_run_prints_last_names_its_model(trained: fallow.Result) -> None:
     assert model_at(trained.path / "model" / "model.onnx").directory == trained.path / "model"
-    assert model_folder(trained.path / "model" / "model.onnx") == trained.path / "model"
+    assert trained_folder(trained.path / "model" / "model.onnx") == trained.path / "model"
 
 
 def test_an_image_is_predicted_alone_whatever_comes_with_it(trained: fallow.Result) -> None:

@@ -314,12 +314,6 @@ def _check(image: Pixels, name: str) -> None:
         )
 
 
-def model_folders(path: Path) -> tuple[Path, ...]:
-    """Return the folders that may hold the model which ``path`` means: a run's, one by itself, that of a ``model.onnx``."""
-    beside = (path.parent,) if path.name == GRAPH and path.is_file() else ()
-    return (path / "model", path, *beside)
-
-
 def load_bundle(directory: Path) -> Deployed:
     """Open a model folder that `save_bundle` wrote.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fallow.config import Asking
 from fallow.data import default_workers, in_order
 from fallow.errors import ConfigError, FallowError, RunError, WeightsError
-from fallow.export import Deployed, load_bundle, model_folders
+from fallow.export import Deployed, load_bundle, model_at
 from fallow.models import Preprocess, softmax
 from fallow.record import read_json
 from fallow.study.latency import Answer, through_graph
@@ -196,7 +196,7 @@ def open_model(model: Any, config: Asking, known: tuple[str, ...]) -> OutsideMod
     if isinstance(model, str | Path):
         path = Path(model).expanduser()
         if path.is_dir():
-            return _run_model(path)
+            return RunModel(path, model_at(path))
         if path.suffix == ".onnx" and path.is_file():
             return _onnx_model(path, config, known)
         raise ConfigError(
@@ -238,15 +238,6 @@ def class_names(config: Asking, beside: Path | None, known: tuple[str, ...]) -> 
             f"'{path}' should hold two or more different class names: a JSON list, or one name a line"
         )
     return tuple(map(str, names))
-
-
-def _run_model(path: Path) -> RunModel:
-    for folder in model_folders(path):
-        if (folder / "model.json").is_file():
-            return RunModel(path, load_bundle(folder))
-    raise RunError(
-        f"'{path}' holds no model of fallow: give a run directory such as runs/demo, or its model/ folder"
-    )
 
 
 def _onnx_model(path: Path, config: Asking, known: tuple[str, ...]) -> OutsideModel:

@@ -12,7 +12,6 @@ from fallow.errors import ConfigError
 from fallow.record import RunDir, read_json
 from fallow.types import JsonObject
 from fallow.verbs.models import check_there, names_and_objects
-from fallow.verbs.predict import model_at
 from fallow.verbs.runs import Call, Show, asked_for
 
 if TYPE_CHECKING:
@@ -40,6 +39,8 @@ class Distilled:
     @cached_property
     def model(self) -> Deployed:
         """The student, through ``model/model.onnx``."""
+        from fallow.export import model_at
+
         return model_at(self.path)
 
     def to_json(self) -> JsonObject:

@@ -16,7 +16,6 @@ from fallow.errors import ConfigError, DataError, RunError, nearest
 from fallow.record import Interval
 from fallow.types import JsonObject
 from fallow.verbs.batches import look
-from fallow.verbs.predict import model_at
 from fallow.verbs.probe import Probed, probe_features, trained_on
 from fallow.verbs.watch import Watch
 
@@ -167,10 +166,10 @@ def _is_backbone(model: str) -> bool:
 
     from fallow.models import PIXELS
     from fallow.models.small import is_small_resnet
-    from fallow.study.probing import model_folder
+    from fallow.study.probing import trained_folder
 
     path = Path(model)
-    if model_folder(path) is not None:
+    if trained_folder(path) is not None:
         return False
     if any((folder / "model.json").is_file() for folder in (path, path / "model")):
         return True
@@ -193,6 +192,7 @@ def _is_backbone(model: str) -> bool:
 
 def _classified(model: str | Path, data: str, split: Scored) -> Evaluation:
     from fallow.data import byte_hash, decode, open_source
+    from fallow.export import model_at
 
     deployed = model_at(model)
     source = open_source(data)

@@ -34,7 +34,7 @@ def export(
     Raises:
         RunError: There is no model, or ``out`` is not empty or cannot be written.
     """
-    from fallow.verbs.predict import model_at
+    from fallow.export import model_at
 
     if format not in ("all", "onnx"):
         raise RunError(f"'{format}' is not a format to export: give all or onnx")

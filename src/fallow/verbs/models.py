@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from fallow.errors import ConfigError
-from fallow.verbs.predict import model_at
 
 
 def names_and_objects(given: Any) -> tuple[list[str], list[Any]]:
@@ -23,6 +22,8 @@ def check_there(names: Sequence[str]) -> None:
     Raises:
         FallowError: One is neither a run with a model nor an ONNX file.
     """
+    from fallow.export import model_at
+
     for name in names:
         path = Path(name).expanduser()
         if path.is_dir():

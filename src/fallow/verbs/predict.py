@@ -181,27 +181,6 @@ def _array(value: Any, position: int) -> np.ndarray[Any, Any]:
     return array
 
 
-def model_at(model: str | Path) -> Deployed:
-    """Load the deployed model of a run directory, or of its ``model/`` folder.
-
-    Raises:
-        RunError: Neither holds a model.
-    """
-    from fallow.export import load_bundle, model_folders
-
-    path = Path(model)
-    for folder in model_folders(path):
-        if (folder / "model.json").is_file():
-            return load_bundle(folder)
-    if (path / "request.json").is_file():
-        raise RunError(
-            f"the run '{model}' was stopped before it had a model: go on with  fallow train DATA --out {model} --resume"
-        )
-    raise RunError(
-        f"'{model}' holds no model of fallow: give a run directory such as runs/demo, or its model/ folder"
-    )
-
-
 @overload
 def predict(model: Path, /, *images: str, out: None = None, format: Format = "csv") -> list[Prediction]: ...
 @overload
@@ -238,6 +217,8 @@ def _asked(model: Path, images: tuple[str, ...]) -> Iterator[Prediction]:
         raise DataError(
             "give the images to predict: files, folders or globs, as in  fallow predict runs/demo photos/new"
         )
+    from fallow.export import model_at
+
     return predict_images(model_at(model), images)
 
 

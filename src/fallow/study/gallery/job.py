@@ -21,7 +21,7 @@ from fallow.study.gallery.calibrate import calibrate
 from fallow.study.gallery.gallery import Gallery, MadeBy
 from fallow.study.gallery.nearest import nearest
 from fallow.study.plan import automatic_backbones
-from fallow.study.probing.subject import Named, Part, Subject, model_folder
+from fallow.study.probing.subject import Named, Part, Subject, trained_folder
 from fallow.study.rung import ImageSet
 from fallow.types import Progress
 
@@ -102,7 +102,7 @@ def _subject(asked: Named, found: Audit, config: GalleryConfig) -> Subject:
 
 def _made_by(asked: Named, subject: Subject, dim: int) -> MadeBy:
     path = Path(asked.name)
-    is_run = asked.own is None and (model_folder(path) is not None or path.is_dir())
+    is_run = asked.own is None and (trained_folder(path) is not None or path.is_dir())
     parts = tuple(
         (p.backbone.name, p.backbone.weights_id, p.backbone.fit_size(p.size), p.views) for p in subject.parts
     )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fallow.config import SUPPORTED_RUNGS, EmbedConfig
 from fallow.data import cache_dir
 from fallow.errors import ConfigError
-from fallow.export import load_bundle, model_folders
+from fallow.export import load_bundle, model_folder
 from fallow.models import PIXELS, Backbone, Embedder, unit_length
 from fallow.models.saved import BACKBONE, META
 from fallow.models.small import is_small_resnet
@@ -99,7 +99,7 @@ class Named:
             WeightsError: It has no weights, or they do not fit.
             RunError: Its model is incomplete.
         """
-        folder = model_folder(Path(self.name)) if self.own is None else None
+        folder = trained_folder(Path(self.name)) if self.own is None else None
         bank = SpaceBank(
             EmbedConfig(
                 backbone="auto" if self.own is not None or folder else self.name, weights=self.weights
@@ -176,13 +176,11 @@ class Loaded:
         return Subject(self.name, self.about, tuple(map(settle, self.parts)), self.learned)
 
 
-def model_folder(path: Path) -> Path | None:
+def trained_folder(path: Path) -> Path | None:
     """Return the folder with the model of a training run that ``path`` means; None where it holds a backbone, or nothing."""
-    for folder in model_folders(path):
-        if (folder / META).is_file():
-            found = read_json(folder / META)
-            return None if isinstance(found, dict) and found.get("kind") == BACKBONE else folder
-    return None
+    folder = model_folder(path)
+    found = None if folder is None else read_json(folder / META)
+    return None if isinstance(found, dict) and found.get("kind") == BACKBONE else folder
 
 
 def _of_bundle(folder: Path) -> tuple[list[Part], bool]:
