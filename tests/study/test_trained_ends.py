@@ -286,6 +286,18 @@ def test_a_test_split_that_a_network_reads_slowly_is_planned_for_before_its_firs
     assert seen["0.0"] - seen["5.0"] == pytest.approx(share * 42 * 5.0, abs=10.0)
 
 
+def test_where_the_answers_alone_take_all_the_time_no_step_is_measured(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("finetune", "joint"):
+        monkeypatch.setattr(RUNGS[name], "estimate", lambda ctx: pytest.fail("measured"))
+    seen_seconds(1000.0, monkeypatch)
+    study(data, tmp_path / "run", rungs="finetune,joint")
+    told = " ".join(figures(tmp_path / "run")["notes"])
+    assert "finetune was skipped: no time was left" in told
+    assert "joint was skipped: no time was left" in told
+
+
 def keeping(kept: list[Pace], make: Any) -> Any:
     def made(self: Pace, *given: Any) -> None:
         make(self, *given)
@@ -299,7 +311,8 @@ def test_time_that_a_rung_would_have_needed_after_the_climb_is_given_back_when_i
 ) -> None:
     kept: list[Pace] = []
     monkeypatch.setattr(Pace, "__init__", keeping(kept, Pace.__init__))
-    monkeypatch.setattr(RUNGS["joint"], "estimate", lambda ctx: Cost(1000.0, image=1.0))
+    monkeypatch.setattr(RUNGS["joint"], "estimate", lambda ctx: Cost(1000.0))
+    seen_seconds(1.0, monkeypatch)
     study(data, tmp_path / "run", rungs="joint")
     assert kept[0].owed == {}
 
@@ -324,11 +337,11 @@ def test_a_student_pays_for_what_its_teachers_say_of_the_pool(
 def test_what_a_network_takes_for_an_image_is_measured_from_its_file(data: Path, tmp_path: Path) -> None:
     """On images in memory alone it would look as fast as a step, whatever the files are."""
     ctx = context(data, tmp_path / "cache")
-    quick = RUNGS["joint"].estimate(ctx).image
+    quick = RUNGS["joint"].answer(ctx)
     slow = context(data, tmp_path / "cache")
     read = slow.data.reader.read
     slow.data.reader.read = lambda name: time.sleep(0.02) or read(name)  # type: ignore[method-assign,func-returns-value]
-    each = RUNGS["joint"].estimate(slow).image
+    each = RUNGS["joint"].answer(slow)
     assert each > quick
     assert each >= 0.02 / cores()
 

@@ -28,7 +28,7 @@ from fallow.study.leave import keep_model, leave, model_rung
 from fallow.study.pace import Pace, embed_everything, image_seconds
 from fallow.study.plan import SpacePlan, as_before, kept_spaces, part_of_pool, plan_spaces, without_weights
 from fallow.study.replay import ELSEWHERE, followed, planned, stage_plan
-from fallow.study.rung import Candidate, Cost, Rung, Workload
+from fallow.study.rung import Candidate, Rung, Workload
 from fallow.study.rungs import RUNGS
 from fallow.study.stage import Stage, StagePlan
 from fallow.study.trained.checks import check_training
@@ -129,6 +129,7 @@ class Study:
                 )
                 continue
             stage = Stage(self.run.stage(index, name))
+            self.screen.stage(name)
             if self._skipped(ctx, RUNGS[name], stage, best):
                 continue
             try:
@@ -257,6 +258,10 @@ class Study:
         share = share_of(name, self.names)
         if rung.workload.most and share * self.pace.left < _LEAST_SECONDS:
             return no_time(name, share * self.pace.left)
+        image = rung.answer(ctx)
+        after = self.pace.answers(image)
+        if rung.workload.most and (left := self.pace.left - after) < _LEAST_SECONDS:
+            return no_time(name, left)  # measuring a step would take some of what propagation could have had
         parts = self._parts() or 1
         there = min(len(self.folds), parts if parts > 2 else 2 * parts)
         trained = [n for n in self.stages if RUNGS[n].workload is not None]
@@ -264,10 +269,10 @@ class Study:
         trains = rung.workload.most > 0
         workload = Workload(asked, asked, asked) if trains and asked != "auto" else rung.workload
         cost = rung.estimate(ctx)
-        self.pace.owed[name] = after = self.pace.answers(cost.image)
+        self.pace.owed[name] = after
         seconds = share * self.pace.left
         ahead = rung.prepare(ctx, seconds - cost.once, cost.seconds, workload, self.folds[:there])
-        beside = cost.beside + self._beside(rung, cost)
+        beside = cost.beside + self._beside(rung, image)
         once = cost.once + ahead
         effort = Effort(name, seconds, cost.seconds, workload, there, beside, once, after, rung.shared)
         plan = effort.plan()
@@ -277,9 +282,9 @@ class Study:
         whole = replace(effort, seconds=self.pace.left).plan()
         return plan if whole.skipped else whole
 
-    def _beside(self, rung: Rung, cost: Cost) -> float:
-        """Return what each fit of a trained rung takes for its held-out images and for the cheap rungs that it asks again."""
-        held_out = max((len(fold.held_out) for fold in self.folds), default=0) * cost.image
+    def _beside(self, rung: Rung, image: float) -> float:
+        """Return what each fit of a trained rung takes for its held-out images, of so many seconds each, and for cheap rungs."""
+        held_out = max((len(fold.held_out) for fold in self.folds), default=0) * image
         if rung.info.labels_only:
             return held_out
         cheap = [stage for name, stage in self.stages.items() if RUNGS[name].workload is None]
@@ -308,7 +313,6 @@ class Study:
 
     def _climb_rung(self, ctx: RungContext, rung: Rung, stage: Stage, best: RungName | None) -> RungName:
         name = rung.info.name
-        self.screen.stage(name)
         self.stages[name] = stage
         before, started = stage.seconds(), time.monotonic()
         fits = Fits(self, ctx, rung, stage)

@@ -69,13 +69,11 @@ class Cost:
         seconds: For one fit; of a rung with a workload, for one step.
         once: For what all of its fits share, before the first.
         beside: For what each fit takes beside its steps, held-out images aside.
-        image: For an image that it is asked about, from the file to the answer; 0 where vectors of it are there.
     """
 
     seconds: float
     once: float = 0.0
     beside: float = 0.0
-    image: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -157,6 +155,13 @@ class Rung(ABC):
     @abstractmethod
     def estimate(self, ctx: RungContext) -> Cost:
         """Return what one fit would take; of a rung with a workload, what one step takes."""
+
+    def answer(self, ctx: RungContext) -> float:
+        """Return what an image takes that the rung is asked about, from the file to the answer; 0 where vectors of it are there.
+
+        It is found out before anything else is measured.
+        """
+        return 0.0
 
     def prepare(
         self, ctx: RungContext, seconds: float, step: float, workload: Workload, folds: Sequence[Fold]

@@ -41,16 +41,19 @@ class PretrainRung(Rung):
     workload = Workload(least=100, enough=300, most=1000)
     shared = True
 
-    def estimate(self, ctx: RungContext) -> Cost:
-        """Return the time of a step, and of looking at all images once."""
+    def answer(self, ctx: RungContext) -> float:
+        """Return what the network takes for an image, from the file to its features."""
         made = PoolLesson.of(ctx)
-        step = step_seconds(ctx, NAME, made.loop)
         size, parts = made.plan.network.size, made.plan.network.trainable
         network = from_backbone(made.start, nn.Identity(), size, trainable=parts)
-        image = answer_seconds(ctx, Fit.of(ctx, None, joint=True), network)
+        return answer_seconds(ctx, Fit.of(ctx, None, joint=True), network)
+
+    def estimate(self, ctx: RungContext) -> Cost:
+        """Return the time of a step, and of looking at all images once."""
+        step, image = step_seconds(ctx, NAME, PoolLesson.of(ctx).loop), self.answer(ctx)
         everyone = len(ctx.data.y) + len(ctx.pool) + len(ctx.extra)
         beside = PropagateRung().estimate(ctx).seconds * (1 + 1 / len(ctx.plan.backbones))
-        return Cost(step, everyone * image, beside, image)
+        return Cost(step, everyone * image, beside)
 
     def fit(
         self,

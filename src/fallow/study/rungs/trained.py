@@ -80,12 +80,17 @@ class TrainedRung(Rung):
         """Return dropout and stochastic depth of the network: none, unless a method lives on them."""
         return 0.0, 0.0
 
+    def answer(self, ctx: RungContext) -> float:
+        """Return what the network takes for an image, from the file to its features."""
+        fit = Fit.of(ctx, None, joint=self.joint)
+        return answer_seconds(ctx, fit, self.network(fit, {}))
+
     def estimate(self, ctx: RungContext) -> Cost:
         """Return the time of one step, and of what all fits share."""
         fit = Fit.of(ctx, None, joint=self.joint)
         settings, network = timed_settings(fit), self.network(fit, {})
         method = self._built(fit, {}, settings.steps)
-        once, image = fit.shared_seconds(network, method), answer_seconds(ctx, fit, network)
+        once, image = fit.shared_seconds(network, method), self.answer(ctx)
 
         def make() -> Loop:
             mix = mixing(ctx, None, self.mix)
@@ -93,7 +98,7 @@ class TrainedRung(Rung):
 
         step = step_seconds(ctx, self.info.name, make)
         pool = pool_seconds(fit, network, method, settings, image, step)
-        return Cost(step, once, self.questions(ctx) * pool, image)
+        return Cost(step, once, self.questions(ctx) * pool)
 
     def questions(self, ctx: RungContext) -> int:
         """Return how often in a fit a trained network is asked about the whole pool."""
