@@ -9,7 +9,7 @@ import pytest
 
 from fallow.config import DistillConfig
 from fallow.errors import ConfigError
-from fallow.models import Backbone
+from fallow.models import Backbone, create_backbone
 from fallow.record import DecisionLog
 from fallow.study.distilling import student
 from fallow.study.distilling.student import choose_student
@@ -39,6 +39,44 @@ def choose(
         decisions=DecisionLog() if log is None else log,
         cache=tmp_path,
     )
+
+
+@pytest.mark.parametrize("limit", [0.5, 8.0, 9.5, 11.0, 14.0, 60.0])
+def test_sizes_that_must_be_too_slow_are_not_timed_and_the_choice_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float
+) -> None:
+    """A network takes 1 ms for each 4,096 pixels, and reading takes it 3 ms."""
+    timed: list[int] = []
+
+    def latency(backbone: Backbone, size: int, *rest: object) -> float:
+        timed.append(size)
+        return 3 + size**2 / 4096
+
+    monkeypatch.setattr(student, "_latency", latency)
+    monkeypatch.setattr(student, "candidate_backbones", lambda: ["resnet18"])
+    monkeypatch.setattr(student, "load_backbone", lambda name, **how: create_backbone(name, size=224))
+
+    def chosen() -> int | str:
+        timed.clear()
+        log = DecisionLog()
+        try:
+            return choose_student(
+                DistillConfig(teacher="t", offline=True, latency_ms=limit),
+                side=256,
+                classes=("a", "b"),
+                teacher_ms=99.0,
+                image=IMAGE,
+                decisions=log,
+                cache=tmp_path,
+            ).size
+        except ConfigError as error:
+            return str(error)
+
+    made, few = chosen(), list(timed)
+    monkeypatch.setattr(student, "_too_slow", lambda *given: False)
+    assert chosen() == made
+    if limit == 8.0:
+        assert (few, timed) == ([224, 160, 128], [224, 192, 160, 128])
 
 
 def test_without_a_limit_it_is_the_largest_that_is_three_times_as_fast(tmp_path: Path) -> None:

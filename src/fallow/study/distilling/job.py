@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fallow.config import DistillConfig, JointConfig, NetworkConfig, ReplayConfig, TrainConfig, dump_config
 from fallow.data import Source, audit, cache_dir, check_trainable
 from fallow.engine import check_trackers
-from fallow.errors import ConfigError, RunError
+from fallow.errors import RunError
 from fallow.export import Deployed, load_bundle, quantize, save_bundle
 from fallow.record import Decision, DecisionLog, RunDir, note_elapsed, read_json, write_json
 from fallow.record.rundir import write_bytes
@@ -35,6 +35,7 @@ from fallow.study.distilling.measure import (
     set_aside,
     through,
 )
+from fallow.study.distilling.plan import CALIBRATION, LESSON, Plan, check_time, lesson_plan, reserve
 from fallow.study.distilling.student import Student, choose_student
 from fallow.study.distilling.teacher import Taught, ask, open_teachers
 from fallow.study.latency import Answer, through_graph, time_side_by_side
@@ -45,31 +46,9 @@ from fallow.study.rung import ImageSet
 from fallow.tasks import classification_task
 from fallow.types import JsonObject, Progress
 
-_CALIBRATION = 100
-"""Images that tell the range of activations for 8 bits."""
-_EXPORT_SECONDS = 8.0
-_SLOWER = 1.15
-"""A fit takes this much longer than its steps."""
 _LATE = 1.5
 """It is ended when it takes this many times what was planned."""
-_LESSON = "distill"
-"""What the lesson is called among the facts that a replay follows."""
 INT8 = "model.int8.onnx"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long the student learns: settled before it began, so that a run that goes on does the same.
-
-    Attributes:
-        steps: Steps it takes.
-        cut: Step at which the clock ended it; None where it did not.
-        seconds: How long that was to take; None where the steps were asked for, and the clock ends nothing.
-    """
-
-    steps: int
-    cut: int | None = None
-    seconds: float | None = None
 
 
 class Distilling:
@@ -117,6 +96,10 @@ class Distilling:
         self.teacher_ms = self._speeds(image, rounds=1)["teacher"]
         self.screen.stage("student")
         student = self._student(data, image, bank.cache / "graphs")
+        begun = [self.run.path / "taught.safetensors", self.run.path / "lesson.json"]
+        if not any(path.is_file() for path in begun):
+            after = self._after(data, student, len(aside))
+            check_time(self.config, self.clock, len(data.pool_ids), self.teacher_ms, after)
         ctx = self._context(data, bank, student)
         self.screen.stage("teacher")
         taught = self._taught(ctx)
@@ -248,7 +231,8 @@ class Distilling:
         if path.is_file():
             plan = Plan(**read_json(path))
         else:
-            plan = self._plan(ctx, rung, student, aside)
+            left = self.clock.left - self._after(ctx.data, student, aside)
+            plan = lesson_plan(self.config, ctx, rung, left)
             write_json(path, asdict(plan))
         ctx.workdir = stage / "work"
         ctx.workdir.mkdir(exist_ok=True)
@@ -258,34 +242,9 @@ class Distilling:
         finally:
             ctx.workdir = ctx.stop = None
 
-    def _plan(self, ctx: RungContext, rung: StudentRung, student: Student, aside: int) -> Plan:
-        asked = self.config.optimization.steps
-        if isinstance(asked, int):
-            ctx.decide("optimization.steps", asked, "Asked for.", pinned=True)
-            before = ctx.config.replay
-            # The step at which the clock ended a lesson is of that lesson: another number of steps is another one.
-            return Plan(asked, before.cuts.get(_LESSON) if before.steps.get(_LESSON) == asked else None)
-        cost = rung.estimate(ctx)
-        seconds = (self.clock.left - self._reserve(ctx, student, aside)) / _SLOWER
-        most = rung.most_steps(ctx)
-        steps = rung.planned(cost, seconds, most)
-        if not steps:
-            least = rung.workload.least * cost.seconds + cost.once
-            raise ConfigError(
-                f"the budget of {self.config.budget} leaves {max(seconds, 0.0):.0f} s to learn, and {rung.workload.least} "
-                f"steps take {least:.0f} s: give a longer --budget"
-            )
-        rule = "As many as the budget holds, until each image was seen often enough."
-        evidence = {"seconds_a_step": round(cost.seconds, 4), "seconds_left": round(seconds, 1), "most": most}
-        ctx.decide("optimization.steps", steps, rule, evidence=dict(evidence))
-        return Plan(steps, seconds=round(_SLOWER * (steps * cost.seconds + cost.once), 1))
-
-    def _reserve(self, ctx: RungContext, student: Student, aside: int) -> float:
+    def _after(self, data: StudyData, student: Student, aside: int) -> float:
         """Return the seconds that export and measuring will take."""
-        images = len(ctx.data.test_ids) or aside
-        each = self.teacher_ms + student.latency_ms * (1 if self.config.no_int8 else 2)
-        quantizing = 0.0 if self.config.no_int8 else _CALIBRATION * 3 * student.latency_ms
-        return _EXPORT_SECONDS + (images * each + quantizing) / 1000
+        return reserve(self.config, student, len(data.test_ids) or aside, self.teacher_ms)
 
     def _stop(self, plan: Plan, path: Path) -> Callable[[int, float], bool]:
         def stop(step: int, seconds: float) -> bool:
@@ -317,7 +276,7 @@ class Distilling:
         if self.config.no_int8:
             return
         reader = ctx.data.reader
-        ids = ctx.data.pool_ids[:: max(1, len(ctx.data.pool_ids) // _CALIBRATION)][:_CALIBRATION]
+        ids = ctx.data.pool_ids[:: max(1, len(ctx.data.pool_ids) // CALIBRATION)][:CALIBRATION]
         try:
             quantize(self.run.model / "model.onnx", (reader.read(i) for i in ids), self.run.model / INT8)
         except RunError as error:
@@ -380,8 +339,8 @@ class Distilling:
         values["latency_ms"] = values["max_params"] = None  # the student that they chose is named
         values["replay"] = ReplayConfig(
             **{name: read_json(self.run.plan)[name] for name in ("data", "spaces")},
-            steps={_LESSON: plan.steps},
-            cuts={} if plan.cut is None else {_LESSON: plan.cut},
+            steps={LESSON: plan.steps},
+            cuts={} if plan.cut is None else {LESSON: plan.cut},
         ).model_dump()
         write_bytes(self.run.config, dump_config(values).encode())
 

@@ -33,6 +33,8 @@ _HUB = ("efficientnet_lite0", "mobilenetv3_large_100", "mobilenetv3_small_100")
 """Asked for where no weights are at hand and a hub may be asked."""
 _FASTER = 3.0
 """Without a limit the student is to be so many times faster than its teacher."""
+_SURELY = 1.25
+"""A size is too slow without being timed where it would take this many times the limit: the clock of a busy machine errs."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def choose_student(
 ) -> Student:
     """Return the student: the one asked for, else the largest that keeps the limits.
 
-    Networks are timed as they will leave, resizing included; what they have learned does not change how fast they are.
+    Networks are timed as they will leave, resizing included; what they have learned does not change how fast they are. A size
+    that must be too slow by what a larger one takes is not timed, for writing a graph takes seconds.
 
     Args:
         config: Names, sizes and limits asked for.
@@ -82,7 +85,9 @@ def choose_student(
     limit = teacher_ms / _FASTER if config.latency_ms is None else config.latency_ms
     named = config.network.student != "auto" and isinstance(config.network.size, int)
     seen: list[Student] = []
-    for backbone, size in _options(config, side):
+    for backbone, size, smallest in _options(config, side):
+        if not (named or smallest) and _too_slow(backbone, size, seen, limit):
+            continue
         params = sum(p.numel() for p in backbone.at_size(size).parameters())
         few = config.most_params is None or params <= config.most_params
         if not few and not named:
@@ -97,14 +102,24 @@ def choose_student(
     raise ConfigError(_none(seen, limit, config))
 
 
-def _options(config: DistillConfig, side: float) -> Iterator[tuple[Backbone, int]]:
-    """Yield networks with sizes, the dearest first."""
+def _too_slow(backbone: Backbone, size: int, seen: Sequence[Student], limit: float) -> bool:
+    """Say whether a network is too slow at a size by what it took at a larger one.
+
+    Its layers take time in proportion to the pixels, and all else (reading, resizing) takes as long: scaled down, what the larger
+    size took is the least that this one takes.
+    """
+    larger = [s for s in seen if s.backbone == backbone.name and np.isfinite(s.latency_ms)]
+    return any(s.latency_ms * (size / s.size) ** 2 > _SURELY * limit for s in larger)
+
+
+def _options(config: DistillConfig, side: float) -> Iterator[tuple[Backbone, int, bool]]:
+    """Yield networks with sizes, the dearest first, and whether it is the network's smallest."""
     asked, own = config.network.student, config.network.size
     scratch = config.network.init == "scratch"
     if asked == "auto" and side <= _SMALL_SIDE:
         size = own if isinstance(own, int) else max(8, round(side))
         for width in _WIDTHS:
-            yield create_backbone(f"{SMALL_RESNET}{width}", size=size), size
+            yield create_backbone(f"{SMALL_RESNET}{width}", size=size), size, True
         return
     names = [asked] if asked != "auto" else _names(config)
     most = max(side, _SIZES[-1])
@@ -118,8 +133,9 @@ def _options(config: DistillConfig, side: float) -> Iterator[tuple[Backbone, int
             if untrained
             else load_backbone(name, weights=config.network.weights, offline=config.offline)
         )
-        for size in sizes if not backbone.fixed_size else [backbone.default_size]:
-            yield backbone, size
+        sizes = [backbone.default_size] if backbone.fixed_size else sizes
+        for size in sizes:
+            yield backbone, size, size == sizes[-1]
 
 
 def _names(config: DistillConfig) -> list[str]:
