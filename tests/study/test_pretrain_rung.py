@@ -22,6 +22,7 @@ from fallow.study.evidence import OutOfFold
 from fallow.study.judge import Judge
 from fallow.study.pretraining.within import PoolLesson, learned_from_pool
 from fallow.study.rungs import RUNGS
+from fallow.study.trained.fit import Fit
 from tests.study.digits import context, decisions, fit, hasten, model, write_digits
 from tests.study.trained import replay, study, write
 
@@ -68,6 +69,36 @@ def test_labels_change_nothing_of_the_network(ctx: RungContext) -> None:
     other = replace(ctx, data=replace(ctx.data, y=y), scratch={})
     one, two = weights(ctx), weights(other)
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_student_begins_as_the_network_that_learned_from_the_pool(ctx: RungContext) -> None:
+    spread, pretrained = (RUNGS[name].fit(ctx, None, {}, 5) for name in ("propagate", "pretrain"))
+    below, student, fit = (
+        {"propagate": spread, "pretrain": pretrained},
+        RUNGS["noisy_student"],
+        Fit.of(ctx, None, joint=True),
+    )
+    network = student.network(fit, below)  # type: ignore[attr-defined]
+    begun = network.module.state_dict()
+    assert all(torch.equal(begun[name], tensor) for name, tensor in weights(ctx).items())
+    assert ctx.decisions.get("noisy_student.start") is not None
+    images = (
+        torch.from_numpy(fit.material.pixels[fit.material.unlabeled.numpy()])
+        .permute(0, 3, 1, 2)
+        .float()
+        .div(255)
+    )
+    said = network.eval()(images).argmax(1)
+    assert (
+        said == fit.pool_probs(pretrained).argmax(1)
+    ).float().mean() > 0.9  # its head knows what is said with it
+    random = student.network(fit, {"propagate": spread}).module.state_dict()  # type: ignore[attr-defined]
+    assert not all(torch.equal(random[name], begun[name]) for name in begun)
+    before = {name: tensor.clone() for name, tensor in weights(ctx).items()}
+    student.fit(ctx, None, below, 4)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights(ctx).items())
+    tuned = RUNGS["finetune"].network(fit, below).module.state_dict()  # type: ignore[attr-defined]
+    assert not all(torch.equal(tuned[name], begun[name]) for name in begun)
 
 
 def test_a_network_that_was_learned_before_a_kill_is_not_learned_again(

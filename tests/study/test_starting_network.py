@@ -53,7 +53,7 @@ def photos(data: Path, cache: Path, embed: Path, network: Path | None = None) ->
 
 def head_of(ctx: RungContext) -> nn.Linear:
     head = nn.Linear(starting_backbone(ctx, 0).dim, len(ctx.data.classes))
-    fitted_head(ctx, None, head)
+    fitted_head(ctx, None, head, starting_backbone(ctx, 0))
     return head
 
 

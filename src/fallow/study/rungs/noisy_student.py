@@ -31,6 +31,11 @@ class NoisyStudentRung(TrainedRung):
 
     The teacher is made by rule and not by held-out figures, which no fold may look at: the average of the rungs below that
     learned from the pool. Each round's student joins the average that teaches the next.
+
+    From scratch a student begins as the network that learned from the pool alone, where the rung *pretrain* was climbed, as
+    SimCLRv2 hands on what a pretrained teacher knows (Chen et al. 2020, section 2). Six development draws of digits with 2 and 4
+    labels a class and of Fashion-MNIST: better by 0.0 to 2.1 points, 0.9 in the mean, and as good as a student twice as wide from
+    random weights, which takes up to four times as long.
     """
 
     info: ClassVar[RungInfo] = RungInfo(
@@ -41,6 +46,7 @@ class NoisyStudentRung(TrainedRung):
         True,
     )
     workload = Workload(least=60, enough=300, most=2500)
+    on_pretrained = True
 
     def method(self, fit: Fit, below: Below, steps: int) -> JointMethod:
         """Return the student's lesson: the teacher's soft labels of the pool, looked up by position."""

@@ -13,7 +13,7 @@ from torch import nn
 
 from fallow.engine import Loop, derive, generator
 from fallow.methods import JointMethod
-from fallow.models import Network, from_backbone
+from fallow.models import Backbone, Network, from_backbone
 from fallow.study.candidates.frozen import FrozenCandidate
 from fallow.study.candidates.network import TrainedCandidate
 from fallow.study.context import RungContext
@@ -35,29 +35,39 @@ class TrainedRung(Rung):
         workload: How many steps make sense.
         joint: Whether the pool takes part.
         mix: How labeled images are mixed where nobody asked.
+        on_pretrained: Whether it goes on from the network of the rung *pretrain*, where that was climbed.
     """
 
     workload: ClassVar[Workload]
     joint: ClassVar[bool] = True
     mix: ClassVar[str] = "none"
+    on_pretrained: ClassVar[bool] = False
 
     @abstractmethod
     def method(self, fit: Fit, below: Below, steps: int) -> JointMethod:
         """Return the method of a fit; ``below`` is empty when only a step's time is measured."""
 
     def network(self, fit: Fit, below: Below) -> Network:
-        """Return the network to start from: the plan's, with a head that knows the labels where its features are good."""
-        backbone = starting_backbone(fit.ctx, derive(fit.ctx.seed(fit.fold), "weights") % 2**31)
+        """Return the network to start from: the plan's, with a head that knows the labels where its features are good.
+
+        A rung that goes ``on_pretrained`` starts, in place of random weights, from those that learned from the pool alone.
+        """
+        learned = self.learned(fit, below)
+        drawn_by = derive(fit.ctx.seed(fit.fold), "weights") % 2**31
+        backbone = starting_backbone(fit.ctx, drawn_by) if learned is None else learned
+        if learned is not None and fit.fold is None:
+            rule = "The network that learned from the unlabeled images knows more than random weights."
+            fit.ctx.decide(f"{self.info.name}.start", learned.name, rule)
         head = fit.ctx.task.head(FeatureInfo(backbone.dim_at(fit.plan.size)))
         assert isinstance(head, nn.Linear)
-        if fit.plan.scratch or not below:
+        if (fit.plan.scratch and learned is None) or not below:
             # Labels alone begin with all classes alike; a network that labels images itself would call them all one class.
             spread = 1 / head.in_features if self.joint else 0.0
             drawn = generator(fit.ctx.seed(fit.fold), "head")
             torch.nn.init.normal_(head.weight, std=spread**0.5, generator=drawn)
             torch.nn.init.zeros_(head.bias)
         else:
-            fitted_head(fit.ctx, fit.fold, head, self.guesses(fit, below))
+            fitted_head(fit.ctx, fit.fold, head, backbone, self.guesses(fit, below))
         dropout, drop_path = self.own_noise(fit.ctx)
         return from_backbone(
             backbone,
@@ -68,12 +78,22 @@ class TrainedRung(Rung):
             drop_path=drop_path,
         )
 
+    def learned(self, fit: Fit, below: Below) -> Backbone | None:
+        """Return the network that learned from the pool alone, where this rung goes on from it and weights would be random."""
+        found = below.get("pretrain")
+        if not self.on_pretrained or not fit.plan.scratch or not isinstance(found, TrainedCandidate):
+            return None
+        (backbone,) = found.networks.values()
+        return backbone
+
     def guesses(self, fit: Fit, below: Below) -> NDArray[np.float32] | None:
         """Return what the head of a pretrained network learns of the pool before the first step, (pool, classes).
 
-        It is what label propagation says, where it was climbed and the pool takes part.
+        It is what label propagation says, where it was climbed and the pool takes part; of a network that learned from the pool,
+        what it says with that network.
         """
-        found = below.get("propagate") if self.joint else None
+        teacher = "propagate" if self.learned(fit, below) is None else "pretrain"
+        found = below.get(teacher) if self.joint else None
         return fit.pool_probs(found).numpy() if isinstance(found, FrozenCandidate) else None
 
     def own_noise(self, ctx: RungContext) -> tuple[float, float]:

@@ -8,16 +8,20 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fallow.methods import certainty
-from fallow.models import DEFAULT_STRENGTH, Space, fit_logistic
+from fallow.models import DEFAULT_STRENGTH, Backbone, Space, fit_logistic
 from fallow.study.candidates.frozen import FrozenCandidate
 from fallow.study.context import RungContext
 from fallow.study.inputs import options_of
 from fallow.study.rung import Fold
-from fallow.study.trained.network import network_plan, starting_backbone
+from fallow.study.trained.network import network_plan
 
 
 def fitted_head(
-    ctx: RungContext, fold: Fold | None, head: nn.Linear, guesses: NDArray[np.float32] | None = None
+    ctx: RungContext,
+    fold: Fold | None,
+    head: nn.Linear,
+    start: Backbone,
+    guesses: NDArray[np.float32] | None = None,
 ) -> None:
     """Set a head to the logistic regression on this fold's labels, on the features of the network that training starts from.
 
@@ -28,10 +32,11 @@ def fitted_head(
         ctx: Data and vectors.
         fold: What is held out.
         head: It is changed.
+        start: The network that training starts from.
         guesses: What a rung below says of the pool, (pool, classes): the head learns its likeliest classes too, each as far
             as it is sure of them, as the head of label propagation does.
     """
-    plan, train, start = network_plan(ctx), ctx.train_positions(fold), starting_backbone(ctx, 0)
+    plan, train = network_plan(ctx), ctx.train_positions(fold)
     space = Space(start.name, start.weights_id, plan.size, "none")
     x = ctx.bank.pooled(space, ctx.labeled, "labeled", start)[train]
     y, weights, strength = ctx.data.y[train], np.ones(len(train), np.float32), DEFAULT_STRENGTH
