@@ -329,6 +329,7 @@ def test_a_student_pays_for_what_its_teachers_say_of_the_pool(
         ("propagate,noisy_student", 1, 0),
         ("propagate,noisy_student", 3, 2),
         ("joint,noisy_student", "auto", 2),
+        ("pretrain,noisy_student", 1, 2),
     ):
         ctx.config.rungs, ctx.config.noisy_student.rounds = rungs, rounds  # type: ignore[assignment]
         assert RUNGS["noisy_student"].estimate(ctx).beside == pytest.approx(asked * pool), (rungs, rounds)

@@ -261,7 +261,9 @@ class Study:
         image = rung.answer(ctx)
         after = self.pace.answers(image)
         if rung.workload.most and (left := self.pace.left - after) < _LEAST_SECONDS:
-            return no_time(name, left)  # measuring a step would take some of what propagation could have had
+            return no_time(
+                name, left
+            )  # measuring a step takes seconds, the first time on a machine tens of them
         parts = self._parts() or 1
         there = min(len(self.folds), parts if parts > 2 else 2 * parts)
         trained = [n for n in self.stages if RUNGS[n].workload is not None]

@@ -96,11 +96,11 @@ class Distilling:
         self.teacher_ms = self._speeds(image, rounds=1)["teacher"]
         self.screen.stage("student")
         student = self._student(data, image, bank.cache / "graphs")
+        ctx = self._context(data, bank, student)
         begun = [self.run.path / "taught.safetensors", self.run.path / "lesson.json"]
         if not any(path.is_file() for path in begun):
             after = self._after(data, student, len(aside))
-            check_time(self.config, self.clock, len(data.pool_ids), self.teacher_ms, after)
-        ctx = self._context(data, bank, student)
+            check_time(self.config, self.clock, len(ctx.pool), self.teacher_ms, after)
         self.screen.stage("teacher")
         taught = self._taught(ctx)
         note_elapsed(self.run.path, "teacher", self.clock.elapsed)

@@ -16,6 +16,7 @@ from fallow.study.rung import Fold, RungInfo, Workload
 from fallow.study.rungs.trained import Below, TrainedRung
 from fallow.study.trained.fit import Fit, mixing, record_training
 from fallow.study.trained.guide import by_position
+from fallow.study.trained.network import network_plan
 
 _TEACHERS = ("propagate", "joint", "pretrain")
 """Who teaches: rungs that learned from the pool in different ways, so that they err apart."""
@@ -60,8 +61,9 @@ class NoisyStudentRung(TrainedRung):
     def questions(self, ctx: RungContext) -> int:
         """Return how often a trained teacher is asked: where rungs below trained one, and by every round but the first."""
         rounds, names = ctx.config.noisy_student.rounds, ctx.config.rung_names
+        begun = "pretrain" in names and network_plan(ctx).scratch  # what is said with it, for its head
         taught = {"joint", "pretrain"} & set(names) or ("propagate" not in names and "finetune" in names)
-        return int(bool(taught)) + (rounds if isinstance(rounds, int) else _ROUNDS) - 1
+        return int(bool(taught)) + int(begun) + (rounds if isinstance(rounds, int) else _ROUNDS) - 1
 
     def own_noise(self, ctx: RungContext) -> tuple[float, float]:
         """Return the student's own noise: dropout and stochastic depth."""
