@@ -14,7 +14,7 @@ _SHARES = {"finetune": 1.0, "joint": 1.2, "pretrain": 0.6, "noisy_student": 0.8,
 """How the time left is shared by the trained rungs that are still to come."""
 _OPPONENT = 1 / 3
 """Labels only is a funded opponent: it has at least this much of the time for training."""
-_SLOWER = 1.15
+SLOWER = 1.15
 """A fit takes this much longer than its steps: reading, averages."""
 _FIT = 1.0
 """Seconds that a fit takes to begin and to be kept."""
@@ -68,7 +68,7 @@ class Effort:
         if steps >= self.workload.least:
             return self._made(folds, min(steps, self.workload.most), figures)
         trained = 1 if self.shared else folds + 1
-        needed = self.workload.least * self.step * _SLOWER * trained + self._least * (folds + 1) + self.once
+        needed = self.workload.least * self.step * SLOWER * trained + self._least * (folds + 1) + self.once
         note = (
             f"{self.name} was skipped: {self.workload.least} steps on {folds} folds and all labels need about {needed:.0f} s, "
             f"and its share of the time left is {max(self.seconds, 0.0):.0f} s."
@@ -87,7 +87,7 @@ class Effort:
     def _steps(self, folds: int) -> int:
         each = self.seconds - self.once - self._least * (folds + 1)
         each = each if self.shared else each / (folds + 1)
-        return int(each / (self.step * _SLOWER)) if each > 0 else 0
+        return int(each / (self.step * SLOWER)) if each > 0 else 0
 
     def _made(self, folds: int, steps: int, figures: JsonObject) -> StagePlan:
         rule = "As many folds as leave enough steps for each fit in the rung's share of the time; then as many steps as fit."

@@ -11,11 +11,10 @@ from fallow.study.clock import Clock
 from fallow.study.context import RungContext
 from fallow.study.distilling.learn import StudentRung
 from fallow.study.distilling.student import Student
+from fallow.study.effort import SLOWER
 
 LESSON = "distill"
 """What the lesson is called among the facts that a replay follows."""
-SLOWER = 1.15
-"""A fit takes this much longer than its steps."""
 CALIBRATION = 100
 """Images that tell the range of activations for 8 bits."""
 _EXPORT_SECONDS = 8.0

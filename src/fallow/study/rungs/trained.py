@@ -110,7 +110,7 @@ class TrainedRung(Rung):
         fit = Fit.of(ctx, None, joint=self.joint)
         settings, network = timed_settings(fit), self.network(fit, {})
         method = self._built(fit, {}, settings.steps)
-        once, image = fit.shared_seconds(network, method), self.answer(ctx)
+        once, image = fit.shared_seconds(network, method), answer_seconds(ctx, fit, network)
 
         def make() -> Loop:
             mix = mixing(ctx, None, self.mix)

@@ -14,6 +14,7 @@ from fallow.record import Decision, read_json, write_json
 from fallow.record.decision import DecisionSource
 from fallow.search import evaluations
 from fallow.study.context import RungContext
+from fallow.study.effort import SLOWER
 from fallow.study.rung import Fold
 from fallow.types import Json, JsonObject
 
@@ -31,8 +32,8 @@ PARTS = 3
 """A fold's labels are dealt into so many parts: one is held out, which leaves twice as many to learn from."""
 _SHARE = 1 / 3
 """Share of the rung's time that all searches may take."""
-_SLOWER, _LEAST_SECONDS = 1.15, 1.0
-"""A fit of the search takes this much longer than its steps, and so many seconds whatever its steps are."""
+_LEAST_SECONDS = 1.0
+"""Seconds that a fit of the search takes whatever its steps are."""
 _FEWEST_BLOCKS, _FEWEST_RIVALS = 2, 2
 _KEY, _FILE = ("run", "tuning"), "tuning.json"
 _NAME = "finetune.search"
@@ -199,10 +200,10 @@ def _planned(
         )
         return Tuning(None, reason), {"labels_in_a_fold": labels}
     allowed = _SHARE * seconds / searches
-    each = steps * step * _SLOWER + _LEAST_SECONDS
+    each = steps * step * SLOWER + _LEAST_SECONDS
 
     def needed(rivals: int, blocks: int) -> float:
-        return PROBE_STEPS * step * _SLOWER + evaluations(rivals + 1, blocks) * each
+        return PROBE_STEPS * step * SLOWER + evaluations(rivals + 1, blocks) * each
 
     figures: JsonObject = {
         "labels_in_a_fold": labels,
